@@ -1,0 +1,1 @@
+// A source file for CMake to hang a precompiled header on.

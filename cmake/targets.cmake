@@ -1,0 +1,70 @@
+# How a folder of src/ declares its library, its tests, its benchmarks and its fuzz harnesses.
+
+# Two precompiled headers serve the whole tree: the standard library's, and the same with GoogleTest.
+add_library(pagemill_pch OBJECT ${CMAKE_SOURCE_DIR}/cmake/pch.cpp)
+target_precompile_headers(pagemill_pch PRIVATE ${CMAKE_SOURCE_DIR}/cmake/pch.h)
+target_link_libraries(pagemill_pch PRIVATE Threads::Threads tl::expected)
+add_library(pagemill_test_pch OBJECT ${CMAKE_SOURCE_DIR}/cmake/pch.cpp)
+target_precompile_headers(pagemill_test_pch PRIVATE ${CMAKE_SOURCE_DIR}/cmake/test_pch.h)
+target_link_libraries(pagemill_test_pch PRIVATE Threads::Threads tl::expected GTest::gtest GTest::gmock)
+
+# pm_add_library(NAME SOURCES a.cpp … [DEPS target …])
+# A static library; its headers are included as "folder/header.h".
+function(pm_add_library name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_library(${name} STATIC ${ARG_SOURCES})
+  target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR}/src)
+  target_link_libraries(${name} PUBLIC tl::expected Threads::Threads ${ARG_DEPS})
+  target_precompile_headers(${name} REUSE_FROM pagemill_pch)
+endfunction()
+
+# pm_add_test(NAME SOURCES a_test.cpp … [DEPS target …] [LABELS label …] [WHOLE] [TIMEOUT seconds])
+# One GoogleTest binary. ctest lists each test by itself; with WHOLE the binary is one ctest entry (for
+# suites that share something costly, such as a loaded model).
+# Labels: `unit` (the default), `threads` (run under ThreadSanitizer too), `model` (needs the default model), `slow`.
+function(pm_add_test name)
+  cmake_parse_arguments(ARG "WHOLE" "TIMEOUT" "SOURCES;DEPS;LABELS" ${ARGN})
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 600)
+  endif()
+  if(NOT ARG_LABELS)
+    set(ARG_LABELS unit)
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/tests)
+  target_compile_definitions(${name} PRIVATE PAGEMILL_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} tl::expected Threads::Threads GTest::gtest GTest::gmock GTest::gtest_main)
+  target_precompile_headers(${name} REUSE_FROM pagemill_test_pch)
+  if(ARG_WHOLE)
+    add_test(NAME ${name} COMMAND ${name})
+    set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+  else()
+    gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
+      PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
+  endif()
+endfunction()
+
+# pm_add_benchmark(NAME SOURCES a_bench.cpp … [DEPS target …]): a Google Benchmark binary; built, not run by ctest.
+function(pm_add_benchmark name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  add_executable(${name} ${ARG_SOURCES})
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/tests)
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} benchmark::benchmark)
+endfunction()
+
+# pm_add_fuzzer(NAME SOURCES fuzz_x.cpp [DEPS target …]): a libFuzzer harness; the corpus lies in tests/fuzz/corpus/NAME.
+# ctest replays the corpus; `script/test --ci` fuzzes for a minute on top.
+function(pm_add_fuzzer name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  if(NOT PAGEMILL_FUZZERS)
+    return()
+  endif()
+  add_executable(${name} ${ARG_SOURCES})
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/tests)
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS})
+  target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  add_test(NAME ${name}_corpus COMMAND ${name} -runs=0 ${CMAKE_SOURCE_DIR}/tests/fuzz/corpus/${name})
+  set_tests_properties(${name}_corpus PROPERTIES LABELS fuzz TIMEOUT 600)
+endfunction()
+
+include(GoogleTest)

@@ -1,0 +1,49 @@
+// Every bound in one place. What a file or a request may ask for is compared with these before anything is allocated.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pagemill::limits {
+
+// Model files.
+inline constexpr uint64_t kGgufTensors = 65'536;
+inline constexpr uint64_t kGgufMetadataKeys = 65'536;
+inline constexpr uint64_t kGgufMetadataBytes = 256u << 20;
+inline constexpr uint64_t kGgufSplits = 1'024;
+inline constexpr uint64_t kGgufTensorNameBytes = 63;
+inline constexpr uint64_t kGgufStringBytes = 64u << 20;
+inline constexpr uint64_t kLoadSlackBytes = 64u << 20;  // what reading a file may allocate beyond the file's own size
+inline constexpr int32_t kModelLayers = 1'024;
+inline constexpr int32_t kModelVocab = 1'048'576;
+inline constexpr int32_t kModelHidden = 262'144;
+inline constexpr int32_t kModelHeads = 1'024;
+inline constexpr int32_t kModelContext = 16'777'216;
+
+// Text.
+inline constexpr size_t kTokenBytes = 65'536;
+inline constexpr size_t kTemplateBytes = 1u << 20;
+inline constexpr uint64_t kTemplateFuel = 5'000'000;
+inline constexpr int kTemplateDepth = 200;
+inline constexpr int kTemplateCalls = 64;
+inline constexpr size_t kTextBytes = 64u << 20;  // one text to tokenize
+
+// Requests.
+inline constexpr size_t kJsonBytes = 64u << 20;
+inline constexpr int kJsonDepth = 128;
+inline constexpr int32_t kChoices = 128;          // n
+inline constexpr int32_t kTopLogprobs = 20;
+inline constexpr int32_t kStopStrings = 16;
+inline constexpr size_t kStopStringBytes = 4'096;
+inline constexpr int32_t kStopTokenIds = 128;
+inline constexpr int32_t kLogitBiasEntries = 1'024;
+inline constexpr int32_t kBadWords = 128;
+inline constexpr int32_t kBadWordTokens = 64;
+
+// Engine.
+inline constexpr int32_t kBlockTokens = 16;               // tokens per KV block
+inline constexpr int32_t kQueuedRequests = 4'096;         // default bound of the queue
+inline constexpr int64_t kQueuedPromptTokens = 4'194'304;
+inline constexpr size_t kStreamBufferBytes = 1u << 20;    // what one reader may leave unread
+
+}  // namespace pagemill::limits

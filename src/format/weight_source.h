@@ -1,0 +1,61 @@
+// WeightSource: a model's metadata and tensors, whatever file format they came from. Models know nothing else of files.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "base/dtype.h"
+#include "base/result.h"
+
+namespace pagemill {
+
+/// A tensor as it lies in the file. `shape` is row-major with the contiguous dimension last: [out, in] for a matrix
+/// (the reverse of GGUF's own order). Blocks of a quantised type lie along the last dimension.
+struct TensorView {
+  std::string name;
+  DType dtype = DType::f32;
+  std::vector<int64_t> shape;
+  std::span<const std::byte> bytes;  // owned by the source, mapped; exactly row_bytes × rows
+};
+
+/// One metadata value. Integers of every width arrive as int64 or uint64; f32 as double.
+using MetadataScalar = std::variant<bool, int64_t, uint64_t, double, std::string>;
+using MetadataArray = std::variant<std::vector<bool>, std::vector<int64_t>, std::vector<uint64_t>, std::vector<double>,
+                                   std::vector<std::string>>;
+struct MetadataValue {
+  std::variant<MetadataScalar, MetadataArray> value;
+};
+
+/// Reads are safe from any thread; the source outlives every view it gave.
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+
+  /// What to call it in messages: the path of the (first) file.
+  virtual const std::string& name() const = 0;
+
+  virtual const MetadataValue* find_metadata(std::string_view key) const = 0;
+  virtual const TensorView* find_tensor(std::string_view name) const = 0;
+  virtual std::span<const TensorView> tensors() const = 0;
+
+  /// An error once any part of the mapped files has been found missing (truncated while mapped). Pages that went
+  /// missing read as zeros; a step that ran meanwhile is worthless. Cheap: call it after every step.
+  virtual Result<void> check_intact() const = 0;
+
+  // Typed access: nothing if the key is absent, an error that names key and file if the type or range is wrong.
+  Result<std::optional<int64_t>> integer(std::string_view key, int64_t min, int64_t max) const;
+  Result<std::optional<double>> number(std::string_view key) const;
+  Result<std::optional<bool>> boolean(std::string_view key) const;
+  Result<std::optional<std::string>> string(std::string_view key) const;
+  /// As above; an absent key is an error too.
+  Result<int64_t> required_integer(std::string_view key, int64_t min, int64_t max) const;
+  Result<std::string> required_string(std::string_view key) const;
+};
+
+}  // namespace pagemill
