@@ -18,6 +18,9 @@ function(pm_add_library name)
   target_precompile_headers(${name} REUSE_FROM pagemill_pch)
 endfunction()
 
+# The tests labelled `threads`: what a ThreadSanitizer build needs.
+add_custom_target(thread_tests)
+
 # pm_add_test(NAME SOURCES a_test.cpp … [DEPS target …] [LABELS label …] [WHOLE] [TIMEOUT seconds])
 # One GoogleTest binary. ctest lists each test by itself; with WHOLE the binary is one ctest entry (for
 # suites that share something costly, such as a loaded model).
@@ -35,6 +38,9 @@ function(pm_add_test name)
   target_compile_definitions(${name} PRIVATE PAGEMILL_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} tl::expected Threads::Threads GTest::gtest GTest::gmock GTest::gtest_main)
   target_precompile_headers(${name} REUSE_FROM pagemill_test_pch)
+  if("threads" IN_LIST ARG_LABELS)
+    add_dependencies(thread_tests ${name})
+  endif()
   if(ARG_WHOLE)
     add_test(NAME ${name} COMMAND ${name})
     set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
