@@ -11,6 +11,8 @@ PM_LOGS=$PM_CACHE/logs
 # Debian's own interpreter: the packages that setup installs are for this one, whatever PATH says.
 PM_PYTHON=/usr/bin/python3
 PM_TICKER_SECONDS=15
+# Where the symbolizer for reports of a clang build lies.
+PM_LLVM_BIN=/usr/lib/llvm-16/bin
 
 # say TEXT: one progress line with the time of day and the seconds since the script started.
 say() {

@@ -19,8 +19,9 @@ PM_BUILD_PACKAGES=(
 
 PM_TEST_PACKAGES=(
   python3-venv
-  # libFuzzer; 16 is the first clang that compiles C++20 against Debian's libstdc++ 12
-  clang-16 libclang-rt-16-dev lld-16
+  # sanitizers and libFuzzer: preset asan builds with clang 16
+  # llvm-16 brings the symbolizer: without it a sanitizer's report holds bare addresses.
+  clang-16 libclang-rt-16-dev lld-16 llvm-16
 )
 
 PM_RUST_PACKAGES=(rustc-web cargo-web)
