@@ -1,6 +1,8 @@
 #include "engine/handle.h"
 
+#include <algorithm>
 #include <bit>
+#include <utility>
 
 namespace pagemill {
 
@@ -26,17 +28,43 @@ std::string_view to_string(EngineState state) {
   return "failed";
 }
 
+void TokenList::append(std::span<const int32_t> tokens) {
+  const size_t total = size_ + tokens.size();
+  if (total <= few_.size()) {
+    std::copy(tokens.begin(), tokens.end(), few_.begin() + static_cast<ptrdiff_t>(size_));
+  } else {
+    if (size_ <= few_.size()) many_.assign(few_.begin(), few_.begin() + static_cast<ptrdiff_t>(size_));
+    many_.insert(many_.end(), tokens.begin(), tokens.end());
+  }
+  size_ = total;
+}
+
 EventQueue::EventQueue(std::function<void()> wake, size_t capacity)
     : wake_(std::move(wake)), ring_(std::bit_ceil(std::max<size_t>(capacity, 2))) {}
 
-EventQueue::~EventQueue() = default;
+struct EventQueue::Last {
+  EngineEvent event;
+  Last* next = nullptr;
+};
+
+EventQueue::~EventQueue() {
+  for (Last* node = last_.load(); node;) delete std::exchange(node, node->next);
+}
 
 size_t EventQueue::drain(std::vector<EngineEvent>& out) {
+  // Before the ring: whoever sees these also sees every push() that came before them.
+  Last* last = last_.exchange(nullptr, std::memory_order_acquire);
   const uint64_t head = head_.load(std::memory_order_relaxed);
   const uint64_t tail = tail_.load(std::memory_order_acquire);
   for (uint64_t i = head; i != tail; ++i) out.push_back(std::move(ring_[i & (ring_.size() - 1)]));
   head_.store(tail, std::memory_order_release);
-  return static_cast<size_t>(tail - head);
+  const size_t first_last = out.size();
+  while (last) {
+    out.push_back(std::move(last->event));
+    delete std::exchange(last, last->next);
+  }
+  std::reverse(out.begin() + static_cast<ptrdiff_t>(first_last), out.end());
+  return static_cast<size_t>(tail - head) + (out.size() - first_last);
 }
 
 bool EventQueue::push(EngineEvent& event) {
@@ -46,6 +74,13 @@ bool EventQueue::push(EngineEvent& event) {
   tail_.store(tail + 1, std::memory_order_release);
   pushed_ = true;
   return true;
+}
+
+void EventQueue::push_last(EngineEvent event) {
+  auto* node = new Last{std::move(event), last_.load(std::memory_order_relaxed)};
+  while (!last_.compare_exchange_weak(node->next, node, std::memory_order_release, std::memory_order_relaxed)) {
+  }
+  pushed_ = true;
 }
 
 void EventQueue::flush() {

@@ -8,10 +8,13 @@
 // EventQueue, which belongs to one reading thread.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <memory>
+#include <span>
 #include <string>
 #include <variant>
 #include <vector>
@@ -60,9 +63,33 @@ struct TokenLogprob {
   std::vector<TopLogprob> top;           // as many as were asked for
 };
 
+/// Token ids of one event. The usual few lie inside, so that streaming a token touches no heap.
+class TokenList {
+ public:
+  TokenList() = default;
+  TokenList(std::initializer_list<int32_t> tokens) { append({tokens.begin(), tokens.size()}); }
+  explicit TokenList(std::span<const int32_t> tokens) { append(tokens); }
+
+  void push_back(int32_t token) { append({&token, 1}); }
+  void append(std::span<const int32_t> tokens);
+  size_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+  const int32_t* data() const { return size_ <= few_.size() ? few_.data() : many_.data(); }
+  const int32_t* begin() const { return data(); }
+  const int32_t* end() const { return data() + size_; }
+  int32_t operator[](size_t i) const { return data()[i]; }
+  int32_t back() const { return data()[size_ - 1]; }
+  operator std::span<const int32_t>() const { return {data(), size_}; }
+
+ private:
+  std::array<int32_t, 4> few_{};         // all of them while they fit
+  std::vector<int32_t> many_;            // all of them once they do not
+  size_t size_ = 0;
+};
+
 struct TokenEvent {
   int32_t choice = 0;
-  std::vector<int32_t> tokens;           // one, or several that a slow reader let pile up; without the stop token
+  TokenList tokens;                      // one, or several that a slow reader let pile up; without the stop token
   std::vector<TokenLogprob> logprobs;    // one per token where asked for, else empty
 };
 struct PromptLogprobsEvent {
@@ -101,6 +128,10 @@ class EventQueue {
 
   /// Engine: false where the ring is full (`event` is untouched then).
   bool push(EngineEvent& event);
+  /// Engine, when it goes away: takes the event even where the ring is full. No push() may follow.
+  void push_last(EngineEvent event);
+  /// Engine: something was pushed since the last flush.
+  bool pushed() const { return pushed_; }
   /// Engine: calls `wake` if anything was pushed since the last flush.
   void flush();
 
@@ -109,6 +140,8 @@ class EventQueue {
   std::vector<EngineEvent> ring_;        // [capacity], a power of two
   alignas(64) std::atomic<uint64_t> head_{0};  // next to read
   alignas(64) std::atomic<uint64_t> tail_{0};  // next to write
+  struct Last;                           // a list of push_last()'s events, newest first
+  std::atomic<Last*> last_{nullptr};
   bool pushed_ = false;                  // engine thread only
 };
 
@@ -135,6 +168,7 @@ struct EngineStats {
   uint64_t prefix_queries_tokens = 0, prefix_hits_tokens = 0;
   uint64_t finished_stop = 0, finished_length = 0, finished_cancelled = 0, finished_error = 0, rejected = 0;
   TimeNs last_step_end_ns = 0;
+  Error failure;                         // with state failed: why
 };
 
 class EngineHandle {
