@@ -10,10 +10,13 @@ namespace pagemill::limits {
 inline constexpr uint64_t kGgufTensors = 65'536;
 inline constexpr uint64_t kGgufMetadataKeys = 65'536;
 inline constexpr uint64_t kGgufMetadataBytes = 256u << 20;
+inline constexpr uint64_t kGgufKeyBytes = 65'535;
+inline constexpr uint64_t kGgufArrayElements = 4'194'304;  // of all arrays together
 inline constexpr uint64_t kGgufSplits = 1'024;
 inline constexpr uint64_t kGgufTensorNameBytes = 63;
 inline constexpr uint64_t kGgufStringBytes = 64u << 20;
 inline constexpr uint64_t kLoadSlackBytes = 64u << 20;  // what reading a file may allocate beyond the file's own size
+inline constexpr int64_t kTensorElements = int64_t{1} << 40;
 inline constexpr int32_t kModelLayers = 1'024;
 inline constexpr int32_t kModelVocab = 1'048'576;
 inline constexpr int32_t kModelHidden = 262'144;
