@@ -183,8 +183,8 @@ class Backend {
                             Matrix out, Matrix scratch);
 
   // --- Sampling ------------------------------------------------------------------------------------------------------
-  /// Enqueues the choice of a token for every logit row: bias, penalties, mask, temperature, typical_p, top_k, top_p,
-  /// min_p, draw — in this order (vLLM's).   logits [logit_rows, vocab] f32, kept as they are
+  /// Enqueues the choice of a token for every logit row, exactly as backend/sampling.h defines it: bias, penalties, mask,
+  /// temperature, typical_p, min_p, top_k, top_p, draw (vLLM's order).   logits [logit_rows, vocab] f32, kept as they are
   virtual void sample(const StepInputs& step, Matrix logits) = 0;
   /// Waits for sample() and gives the step's tokens; [logit_rows]. `logprobs[i]` is filled for the rows that asked.
   virtual Result<void> finish_sample(std::span<SampledToken> tokens, std::span<LogprobRow> logprobs) = 0;

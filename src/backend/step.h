@@ -34,7 +34,7 @@ struct SamplingRow {
   float repetition_penalty = 1;  // on tokens of prompt and output: logit > 0 is divided, ≤ 0 multiplied
   float presence_penalty = 0;    // subtracted once from tokens of the output
   float frequency_penalty = 0;   // subtracted per occurrence in the output
-  uint64_t seed = 0;             // with position, the key of the draw (base/rng.h sampling_uniform)
+  uint64_t seed = 0;             // with position, the key of the draw (base/rng.h sampling_bits)
   uint64_t position = 0;         // index of the token to be sampled in its sequence
   int32_t history_begin = 0, history_end = 0;  // its entries in StepInputs::history
   int32_t bias_begin = 0, bias_end = 0;        // its entries in StepInputs::bias

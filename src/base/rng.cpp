@@ -19,10 +19,10 @@ std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<u
   return counter;
 }
 
-float sampling_uniform(uint64_t seed, uint64_t position, uint32_t draw) {
+uint64_t sampling_bits(uint64_t seed, uint64_t position, uint32_t draw) {
   const auto words = philox4x32({static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32), draw, 0},
                                 {static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)});
-  return uniform_float(words[0]);
+  return uint64_t{words[1]} << 32 | words[0];
 }
 
 uint64_t SplitMix64::operator()() {

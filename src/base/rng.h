@@ -11,11 +11,8 @@ namespace pagemill {
 /// else in the batch and every backend draws the same.
 std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
 
-/// A uniform number in [0, 1) with 24 bits, exact in float: the same on every backend.
-inline float uniform_float(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
-
-/// The draw number `draw` for the token at `position` under `seed`; uniform in [0, 1).
-float sampling_uniform(uint64_t seed, uint64_t position, uint32_t draw = 0);
+/// 64 random bits: draw number `draw` for the token at `position` under `seed`.
+uint64_t sampling_bits(uint64_t seed, uint64_t position, uint32_t draw = 0);
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, fast, good enough for tests, simulations and jitter. Not thread-safe.
 class SplitMix64 {

@@ -14,19 +14,18 @@ TEST(Philox, MatchesTheAuthorsVectors) {
             (std::array<uint32_t, 4>{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }
 
-TEST(SamplingUniform, DependsOnEachPartAndStaysInRange) {
-  EXPECT_EQ(sampling_uniform(1, 2), sampling_uniform(1, 2));
-  EXPECT_NE(sampling_uniform(1, 2), sampling_uniform(2, 2));
-  EXPECT_NE(sampling_uniform(1, 2), sampling_uniform(1, 3));
-  EXPECT_NE(sampling_uniform(1, 2), sampling_uniform(1, 2, 1));
-  double sum = 0;
+TEST(SamplingBits, DependOnEachPartAndAreUniform) {
+  EXPECT_EQ(sampling_bits(1, 2), sampling_bits(1, 2));
+  EXPECT_NE(sampling_bits(1, 2), sampling_bits(2, 2));
+  EXPECT_NE(sampling_bits(1, 2), sampling_bits(1, 3));
+  EXPECT_NE(sampling_bits(1, 2), sampling_bits(1, 2, 1));
+  EXPECT_NE(sampling_bits(1, 2), sampling_bits(1 | uint64_t{1} << 32, 2));
+  EXPECT_NE(sampling_bits(1, 2), sampling_bits(1, 2 | uint64_t{1} << 32));
+  std::array<int, 64> ones{};
   for (uint64_t i = 0; i < 10'000; ++i) {
-    const float u = sampling_uniform(7, i);
-    ASSERT_GE(u, 0.0f);
-    ASSERT_LT(u, 1.0f);
-    sum += u;
+    for (int bit = 0; bit < 64; ++bit) ones[bit] += sampling_bits(7, i) >> bit & 1;
   }
-  EXPECT_NEAR(sum / 10'000, 0.5, 0.02);
+  for (const int count : ones) EXPECT_NEAR(count, 5'000, 250);  // 5 standard deviations
 }
 
 TEST(SplitMix64, BelowStaysBelow) {

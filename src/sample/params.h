@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "backend/step.h"
+#include "base/json.h"
 #include "base/result.h"
 
 namespace pagemill {
@@ -32,6 +33,23 @@ struct SamplingParams {
   int32_t logprobs = -1;                 // -1 none, 0 the chosen token's alone, k the k best too
   int32_t prompt_logprobs = -1;
 };
+
+/// What a server puts in place of fields that a request leaves out: a model's generation_config.json, an operator's override.
+struct SamplingDefaults {
+  std::optional<float> temperature, top_p, min_p, repetition_penalty;
+  std::optional<int32_t> top_k;
+  std::optional<int32_t> max_new_tokens;
+};
+
+/// Reads the keys above from a generation_config.json (others, such as eos_token_id, are left to their readers). Errors name
+/// the key; values are checked against the ranges of SamplingParams.
+Result<SamplingDefaults> read_sampling_defaults(const json::object& generation_config);
+
+/// `override` on top of `base`.
+SamplingDefaults merge(SamplingDefaults base, const SamplingDefaults& override);
+
+/// The parameters of a request that names none; a request's own fields are written over them.
+SamplingParams default_sampling(const SamplingDefaults& defaults);
 
 /// Checks every range against the model's vocabulary and the bounds of base/limits.h; normalises (top_k -1 → 0, greedy
 /// resets the filters, temperature floor). Errors name the field.
