@@ -1,0 +1,51 @@
+#include "backend/calibrate.h"
+
+#include <gtest/gtest.h>
+
+#include "backend/calibrate_kernels.h"
+#include "backend/cpu_features.h"
+#include "base/machine.h"
+
+namespace pagemill {
+namespace {
+
+TEST(CpuFeatures, WiderSetsImplyNarrowerOnes) {
+  const CpuFeatures& f = cpu_features();
+  EXPECT_TRUE(!f.avx512 || f.avx2);
+  EXPECT_TRUE(!f.avx512_vnni || f.avx512);
+  EXPECT_TRUE(!f.avx512_bf16 || f.avx512);
+  EXPECT_TRUE(!f.avx_vnni || f.avx2);
+  EXPECT_EQ(f.avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
+  EXPECT_EQ(f.avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"));
+  EXPECT_FALSE(cpu_model_name().empty());
+}
+
+TEST(Calibrate, EveryLoopIsGuardedByItsTable) {
+  using namespace calibrate;
+  for (int i = 0; i < avx2_loops().compute_count; ++i) EXPECT_NE(avx2_loops().compute[i].needs, Need::nothing);
+  for (int i = 0; i < avx512_loops().compute_count; ++i) EXPECT_GE(avx512_loops().compute[i].needs, Need::avx512);
+  for (int i = 0; i < avx512_loops().read_count; ++i) EXPECT_GE(avx512_loops().read[i].needs, Need::avx512);
+}
+
+TEST(Calibrate, LimitsAreTheBestOfTheVariantsAndPlausible) {
+  const MachineLimits limits = measure_machine(0.1);
+  EXPECT_EQ(limits.threads, usable_threads());
+  ASSERT_GE(limits.variants.size(), 4u);
+  double best_read = 0;
+  for (const LimitRate& rate : limits.variants) {
+    EXPECT_GT(rate.worst, 0) << rate.variant;
+    EXPECT_LE(rate.worst, rate.median) << rate.variant;
+    EXPECT_LE(rate.median, rate.best) << rate.variant;
+    if (rate.variant.find("loads") != std::string::npos) best_read = std::max(best_read, rate.best);
+  }
+  EXPECT_EQ(limits.read_all_threads.best, best_read);
+  EXPECT_GE(limits.read_all_threads.best, limits.read_one_thread.best);
+  EXPECT_GE(limits.float16_ops.best, limits.float32_ops.best);
+  // No CPU thread reads 1 TB/s, or does 100 Top/s without matrix units.
+  EXPECT_LT(limits.read_one_thread.best, 1e12);
+  EXPECT_LT(limits.int8_ops.best / limits.threads, 1e14);
+}
+
+}  // namespace
+}  // namespace pagemill

@@ -1,0 +1,71 @@
+#include "backend/cpu_features.h"
+
+#include <cpuid.h>
+
+#include <cstdint>
+#include <cstring>
+
+namespace pagemill {
+namespace {
+
+struct Registers {
+  uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0;
+};
+
+/// Zeros where the CPU does not know the leaf.
+Registers cpuid(uint32_t leaf, uint32_t subleaf = 0) {
+  Registers r;
+  if (!__get_cpuid_count(leaf, subleaf, &r.eax, &r.ebx, &r.ecx, &r.edx)) return {};
+  return r;
+}
+
+bool bit(uint32_t word, int index) { return (word >> index & 1) != 0; }
+
+/// Which register files the operating system saves: bits 1–2 xmm and ymm, 5–7 the mask registers and zmm.
+uint64_t enabled_state() {
+  uint32_t low = 0, high = 0;
+  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return uint64_t{high} << 32 | low;
+}
+
+CpuFeatures detect() {
+  const Registers leaf1 = cpuid(1), leaf7 = cpuid(7), leaf7_1 = cpuid(7, 1);
+  CpuFeatures f;
+  const bool os_saves = bit(leaf1.ecx, 27);
+  const uint64_t state = os_saves ? enabled_state() : 0;
+  const bool ymm = (state & 0x06) == 0x06, zmm = (state & 0xe6) == 0xe6;
+  f.avx2 = ymm && bit(leaf7.ebx, 5) && bit(leaf1.ecx, 12) && bit(leaf1.ecx, 29);
+  f.avx_vnni = f.avx2 && bit(leaf7_1.eax, 4);
+  f.avx512 = f.avx2 && zmm && bit(leaf7.ebx, 16) && bit(leaf7.ebx, 17) && bit(leaf7.ebx, 30) && bit(leaf7.ebx, 31);
+  f.avx512_vnni = f.avx512 && bit(leaf7.ecx, 11);
+  f.avx512_bf16 = f.avx512 && bit(leaf7_1.eax, 5);
+  return f;
+}
+
+}  // namespace
+
+const CpuFeatures& cpu_features() {
+  static const CpuFeatures features = detect();
+  return features;
+}
+
+std::string describe(const CpuFeatures& f) {
+  if (f.avx512) return std::string("avx512") + (f.avx512_vnni ? " vnni" : "") + (f.avx512_bf16 ? " bf16" : "");
+  if (f.avx2) return f.avx_vnni ? "avx2 vnni" : "avx2";
+  return "sse2";
+}
+
+std::string cpu_model_name() {
+  char name[49] = {};
+  if (cpuid(0x80000000).eax < 0x80000004) return "unknown CPU";
+  for (uint32_t i = 0; i < 3; ++i) {
+    const Registers r = cpuid(0x80000002 + i);
+    std::memcpy(name + 16 * i, &r, 16);
+  }
+  std::string text = name;
+  const auto first = text.find_first_not_of(' ');
+  if (first == std::string::npos) return "unknown CPU";
+  return text.substr(first, text.find_last_not_of(' ') - first + 1);
+}
+
+}  // namespace pagemill
