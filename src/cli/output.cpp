@@ -1,0 +1,92 @@
+#include "cli/output.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include <fmt/format.h>
+
+namespace pagemill {
+namespace {
+
+bool scalar(const json::value& value) { return !value.is_object() && !value.is_array(); }
+
+void write_json(std::string& out, const json::value& value, int depth) {
+  const std::string inner(2 * (depth + 1), ' '), outer(2 * depth, ' ');
+  if (const json::object* object = value.if_object(); object != nullptr && !object->empty()) {
+    std::string_view separator = "{\n";
+    for (const auto& [key, member] : *object) {
+      out += separator;
+      out += inner + json::serialize(key) + ": ";
+      write_json(out, member, depth + 1);
+      separator = ",\n";
+    }
+    out += "\n" + outer + "}";
+  } else if (const json::array* array = value.if_array(); array != nullptr && !std::all_of(array->begin(), array->end(), scalar)) {
+    std::string_view separator = "[\n";
+    for (const json::value& element : *array) {
+      out += separator;
+      out += inner;
+      write_json(out, element, depth + 1);
+      separator = ",\n";
+    }
+    out += "\n" + outer + "]";
+  } else if (const double* number = value.if_double()) {
+    out += std::isfinite(*number) ? fmt::format("{:.6g}", *number) : "null";
+  } else {
+    out += json::serialize(value);
+  }
+}
+
+size_t characters(const std::string& text) {
+  return std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; });
+}
+
+std::string scaled(double value, double base, const char* const* prefixes, int count, std::string_view unit) {
+  int step = 0;
+  while (step + 1 < count && std::abs(value) >= base * 0.9995) {
+    value /= base;
+    ++step;
+  }
+  const int decimals = value >= 99.95 || value == std::floor(value) ? 0 : value >= 9.995 ? 1 : 2;
+  return fmt::format("{:.{}f} {}{}", value, decimals, prefixes[step], unit);
+}
+
+}  // namespace
+
+std::string pretty_json(const json::value& value) {
+  std::string out;
+  write_json(out, value, 0);
+  return out + "\n";
+}
+
+std::string render_table(const std::vector<std::vector<std::string>>& rows, bool last_left) {
+  std::vector<size_t> widths;
+  for (const auto& row : rows) {
+    widths.resize(std::max(widths.size(), row.size()));
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], characters(row[i]));
+  }
+  std::string out;
+  for (const auto& row : rows) {
+    std::string line;
+    for (size_t i = 0; i < row.size(); ++i) {
+      const std::string padding(widths[i] - characters(row[i]), ' ');
+      const bool left = i == 0 || (last_left && i + 1 == widths.size());
+      line += (i == 0 ? "" : "  ") + (left ? row[i] + padding : padding + row[i]);
+    }
+    line.erase(line.find_last_not_of(' ') + 1);
+    out += line + "\n";
+  }
+  return out;
+}
+
+std::string with_prefix(double value, std::string_view unit) {
+  static constexpr const char* kPrefixes[] = {"", "k", "M", "G", "T", "P"};
+  return scaled(value, 1000, kPrefixes, std::size(kPrefixes), unit);
+}
+
+std::string bytes_text(double bytes) {
+  static constexpr const char* kPrefixes[] = {"", "Ki", "Mi", "Gi", "Ti"};
+  return scaled(bytes, 1024, kPrefixes, std::size(kPrefixes), "B");
+}
+
+}  // namespace pagemill
