@@ -28,6 +28,11 @@ inline uint32_t u32(const std::byte* p) {
   std::memcpy(&value, p, sizeof value);
   return value;
 }
+/// `value` as a block can hold it: rounded to f16 and kept finite.
+inline float stored_f16(float value) {
+  constexpr float kLargest = 65'504;
+  return f16_to_f32(f32_to_f16(value > kLargest ? kLargest : value < -kLargest ? -kLargest : value));
+}
 inline void put_f16(std::byte* p, float value) {
   const uint16_t bits = f32_to_f16(value);
   std::memcpy(p, &bits, sizeof bits);
