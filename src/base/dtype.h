@@ -1,6 +1,7 @@
 // Element types of tensors, and how their blocks lie in memory. GGUF's types keep GGUF's byte layout (ggml's).
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -31,9 +32,17 @@ std::optional<DType> dtype_from_name(std::string_view name);
 int64_t row_bytes(DType dtype, int64_t elems);
 
 /// IEEE binary16 and bfloat16 by their bits; rounding to nearest even, NaN stays NaN.
-float f16_to_f32(uint16_t bits);
 uint16_t f32_to_f16(float value);
-float bf16_to_f32(uint16_t bits);
 uint16_t f32_to_bf16(float value);
+
+inline float bf16_to_f32(uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); }
+
+inline float f16_to_f32(uint16_t bits) {
+  // Exponent and mantissa moved into place; the product corrects the exponent's bias, exactly, for subnormals too.
+  const uint32_t magnitude = (bits & 0x7FFFu) << 13;
+  const uint32_t finite = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) * 0x1p112f);
+  const uint32_t value = magnitude >= 0x0F800000u ? magnitude | 0x7F800000u : finite;
+  return std::bit_cast<float>(value | (bits & 0x8000u) << 16);
+}
 
 }  // namespace pagemill

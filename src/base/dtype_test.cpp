@@ -14,6 +14,19 @@ TEST(DType, FindsByIdAndNameInAnyCase) {
   EXPECT_EQ(dtype_from_name("q4"), std::nullopt);
 }
 
+TEST(HalfPrecision, FollowsTheFormulaForEveryPattern) {
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const int exponent = static_cast<int>(bits >> 10 & 31), mantissa = static_cast<int>(bits & 1023);
+    if (exponent == 31) continue;
+    const double magnitude = exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
+    const float value = f16_to_f32(static_cast<uint16_t>(bits));
+    ASSERT_EQ(value, bits & 0x8000 ? -magnitude : magnitude) << bits;
+    ASSERT_EQ(std::signbit(value), (bits & 0x8000) != 0) << bits;
+  }
+  EXPECT_EQ(f16_to_f32(0x7C00), std::numeric_limits<float>::infinity());
+  EXPECT_EQ(f16_to_f32(0xFC00), -std::numeric_limits<float>::infinity());
+}
+
 TEST(DType, RowBytesCountsBlocks) {
   EXPECT_EQ(row_bytes(DType::f32, 7), 28);
   EXPECT_EQ(row_bytes(DType::q4_0, 64), 36);

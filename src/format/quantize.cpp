@@ -6,7 +6,7 @@
 #include <limits>
 
 #include "base/check.h"
-#include "format/quant_blocks.h"
+#include "base/quant_blocks.h"
 #include "format/quant_fit.h"
 #include "format/quantize_k.h"
 

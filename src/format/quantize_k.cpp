@@ -6,7 +6,7 @@
 #include <array>
 #include <cmath>
 
-#include "format/quant_blocks.h"
+#include "base/quant_blocks.h"
 #include "format/quant_fit.h"
 
 namespace pagemill {

@@ -1,4 +1,4 @@
-// Access to the fields of quantised blocks, shared by the two directions of quantize.h.
+// Access to the fields of quantised blocks: for dequantize.cpp, for the quantisers of format/ and for kernels.
 #pragma once
 
 #include <array>

@@ -1,8 +1,8 @@
 // One function per block type, each the format's formula element by element.
-#include "format/quantize.h"
+#include "base/dequantize.h"
 
 #include "base/check.h"
-#include "format/quant_blocks.h"
+#include "base/quant_blocks.h"
 
 namespace pagemill {
 namespace {
