@@ -1,0 +1,120 @@
+//! `{% generation %}` … `{% endgeneration %}`, with which templates mark the assistant's text for training.
+//!
+//! minijinja does not know the tag. Rendering needs no more of it than its scope, so it is renamed to `with`.
+
+/// `source` with the tag renamed, outside of comments, raw blocks and string literals.
+pub fn rename_generation_tags(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(open) = next_open(rest) {
+        let (before, tag) = rest.split_at(open);
+        out.push_str(before);
+        let length = if tag.starts_with("{#") {
+            tag.find("#}").map_or(tag.len(), |end| end + 2)
+        } else {
+            let name = tag.starts_with("{%").then(|| tag_name(tag));
+            let (start, end) = name.unwrap_or((2, 2));
+            let replacement = match &tag[start..end] {
+                "generation" => "with",
+                "endgeneration" => "endwith",
+                other => other,
+            };
+            out.push_str(&tag[..start]);
+            out.push_str(replacement);
+            let length = match replacement {
+                "raw" => raw_length(tag, end),
+                _ => end + code_length(&tag[end..]),
+            };
+            out.push_str(&tag[end..length]);
+            rest = &tag[length..];
+            continue;
+        };
+        out.push_str(&tag[..length]);
+        rest = &tag[length..];
+    }
+    out.push_str(rest);
+    out
+}
+
+fn next_open(text: &str) -> Option<usize> {
+    let is_open = |pair: &[u8]| pair[0] == b'{' && matches!(pair[1], b'{' | b'%' | b'#');
+    text.as_bytes().windows(2).position(is_open)
+}
+
+/// Where the first word after `{%` starts and ends.
+fn tag_name(tag: &str) -> (usize, usize) {
+    let body = tag[2..].trim_start_matches(['-', '+']).trim_start();
+    let start = tag.len() - body.len();
+    let end = body.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    (start, start + end.unwrap_or(body.len()))
+}
+
+/// Bytes up to and including the `%}` or `}}` that ends the code, which may hold strings and brackets.
+fn code_length(code: &str) -> usize {
+    let bytes = code.as_bytes();
+    let mut depth = 0usize;
+    let mut at = 0;
+    while at < bytes.len() {
+        match bytes[at] {
+            quote @ (b'\'' | b'"') => {
+                at += 1;
+                while at < bytes.len() && bytes[at] != quote {
+                    at += 1 + usize::from(bytes[at] == b'\\');
+                }
+            }
+            b'%' | b'}' if depth == 0 && bytes.get(at + 1) == Some(&b'}') => return at + 2,
+            b'{' | b'[' | b'(' => depth += 1,
+            b'}' | b']' | b')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at += 1;
+    }
+    bytes.len()
+}
+
+/// Bytes of a raw block from its tag up to where `{% endraw` starts; `from` is past the word `raw`.
+fn raw_length(tag: &str, from: usize) -> usize {
+    let mut at = from;
+    while let Some(found) = tag[at..].find("{%") {
+        at += found;
+        let (start, end) = tag_name(&tag[at..]);
+        if &tag[at + start..at + end] == "endraw" {
+            return at;
+        }
+        at += 2;
+    }
+    tag.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rename_generation_tags as rename;
+
+    #[test]
+    fn renames_the_tags_and_keeps_whitespace_control() {
+        assert_eq!(
+            rename("a {%- generation -%} b {%+endgeneration %} c"),
+            "a {%- with -%} b {%+endwith %} c"
+        );
+    }
+
+    #[test]
+    fn leaves_everything_else_alone() {
+        for text in [
+            "{# {% generation %} #}x",
+            "{% raw %}{% generation %}{% endraw %}",
+            "{{ '{% generation %}' }}",
+            "{{ {'a': {'b': \"}}{% generation %}\"}} }}",
+            "{% if generation %}{{ generation }}{% endif %}",
+            "{% generations %}",
+            "plain { text }",
+            "{% set x = '\\'{% generation %}' %}",
+            "{{ unfinished '",
+            "{%",
+            "{#",
+            "{% raw",
+        ] {
+            assert_eq!(rename(text), text);
+        }
+    }
+}

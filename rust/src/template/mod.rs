@@ -1,0 +1,179 @@
+//! Chat templates with the semantics of Hugging Face's `apply_chat_template`, bounded in time and memory.
+
+mod generation;
+mod messages;
+mod python;
+mod strings;
+mod time;
+
+use crate::error::{Error, Result, Status};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Value};
+use minijinja::{Environment, ErrorKind, Output, State};
+pub use messages::Request;
+use std::io;
+use std::time::{Duration, Instant};
+
+const SOURCE_BYTES_MAX: usize = 1 << 20;
+/// A call costs four levels of minijinja's recursion counter; blocks around it cost one each.
+const RECURSION_MAX: usize = 64 * 5;
+/// Steps and 64-byte units of data that every render may use, plus some for its input; never more than `FUEL_MAX`.
+const FUEL_BASE: u64 = 500_000;
+const FUEL_PER_INPUT_BYTE: u64 = 4;
+const FUEL_MAX: u64 = 5_000_000;
+const TIME_MAX: Duration = Duration::from_millis(250);
+const NAME: &str = "chat_template";
+
+/// A compiled template. Immutable, so one may be shared between threads.
+pub struct Template {
+    environment: Environment<'static>,
+}
+
+/// Bounds of one render, checked whenever something is printed.
+#[derive(Clone, Copy, Debug)]
+struct Deadline(Instant);
+
+/// The error behind `raise_exception`.
+#[derive(Debug)]
+struct Raised(String);
+
+impl std::fmt::Display for Raised {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Raised {}
+
+#[derive(Debug)]
+struct LimitHit(String);
+
+impl std::fmt::Display for LimitHit {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for LimitHit {}
+
+impl Template {
+    pub fn compile(source: &str) -> Result<Template> {
+        if source.len() > SOURCE_BYTES_MAX {
+            let size = source.len();
+            return Err(Error::limit(format!(
+                "chat template has {size} bytes; at most {SOURCE_BYTES_MAX} are allowed"
+            )));
+        }
+        let mut environment = new_environment()?;
+        environment
+            .add_template_owned(NAME, generation::rename_generation_tags(source))
+            .map_err(describe)?;
+        Ok(Template { environment })
+    }
+
+    /// The prompt for `request`. Fails with `Raised` when the template refuses it, with `Limit` when a bound is hit.
+    pub fn render(&self, request: &Request) -> Result<String> {
+        let context = messages::context(request)?;
+        let mut environment = self.environment.clone();
+        let fuel = FUEL_BASE + FUEL_PER_INPUT_BYTE * request.input_bytes() as u64;
+        environment.set_fuel(Some(fuel.min(FUEL_MAX)));
+        let deadline = Deadline(Instant::now() + TIME_MAX);
+        environment.set_formatter(move |out, state, value| print(deadline, out, state, value));
+        let template = environment.get_template(NAME).map_err(describe)?;
+        let mut writer = BoundedWriter { bytes: Vec::new(), limit: request.output_bytes_max };
+        template.render_captured_to(context, &mut writer).map_err(describe)?;
+        String::from_utf8(writer.bytes).map_err(|_| Error::invalid("chat template wrote broken UTF-8"))
+    }
+}
+
+fn new_environment() -> Result<Environment<'static>> {
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    let mut environment = Environment::new();
+    environment.set_syntax(syntax.map_err(describe)?);
+    environment.set_recursion_limit(RECURSION_MAX);
+    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    environment.set_unknown_method_callback(strings::call_method);
+    environment.add_filter("tojson", python::tojson);
+    environment.add_filter("trim", |text: &str, chars: Option<&str>, kwargs: Kwargs| {
+        let chars = match chars {
+            Some(chars) => Some(chars),
+            None => kwargs.get("chars")?,
+        };
+        kwargs.assert_all_used()?;
+        Ok::<_, minijinja::Error>(strings::strip(text, chars, true, true).to_string())
+    });
+    environment.add_function("raise_exception", |message: String| -> std::result::Result<Value, _> {
+        let error = minijinja::Error::new(ErrorKind::InvalidOperation, message.clone());
+        Err(error.with_source(Raised(message)))
+    });
+    Ok(environment)
+}
+
+/// Prints a value as Python's `str` does.
+fn print(
+    deadline: Deadline,
+    out: &mut Output,
+    state: &mut State,
+    value: &Value,
+) -> std::result::Result<(), minijinja::Error> {
+    if Instant::now() > deadline.0 {
+        let hit = LimitHit(format!("it took longer than {} ms", TIME_MAX.as_millis()));
+        return Err(minijinja::Error::new(ErrorKind::InvalidOperation, hit.0.clone()).with_source(hit));
+    }
+    match python::as_float(value) {
+        Some(number) => out.write_str(&python::float_repr(number)).map_err(minijinja::Error::from),
+        None => minijinja::escape_formatter(out, state, value),
+    }
+}
+
+struct BoundedWriter {
+    bytes: Vec<u8>,
+    limit: usize,
+}
+
+impl io::Write for BoundedWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > self.limit - self.bytes.len() {
+            let message = format!("its output is longer than {} bytes", self.limit);
+            return Err(io::Error::other(LimitHit(message)));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Turns minijinja's error into ours: what the template raised, a limit, or a fault with its line.
+fn describe(error: minijinja::Error) -> Error {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    let mut innermost = None;
+    while let Some(current) = cause {
+        if let Some(raised) = current.downcast_ref::<Raised>() {
+            return Error { status: Status::Raised, message: raised.0.clone() };
+        }
+        let inner = current.downcast_ref::<io::Error>().and_then(|e| e.get_ref());
+        let hit = inner.map_or_else(|| current.downcast_ref::<LimitHit>(), |e| e.downcast_ref::<LimitHit>());
+        if let Some(hit) = hit {
+            return Error::limit(format!("chat template: {hit}"));
+        }
+        innermost = current.downcast_ref::<minijinja::Error>().or(innermost);
+        cause = current.source();
+    }
+    let shown = innermost.unwrap_or(&error);
+    let line = shown.line().or(error.line()).map_or(String::new(), |line| format!(" line {line}"));
+    let message = match shown.detail() {
+        Some(detail) => format!("chat template{line}: {}: {detail}", shown.kind()),
+        None => format!("chat template{line}: {}", shown.kind()),
+    };
+    match shown.kind() {
+        ErrorKind::OutOfFuel => Error::limit(format!("chat template{line}: it needs too many steps or too much memory")),
+        _ => Error::invalid(message),
+    }
+}
+
+#[cfg(test)]
+#[path = "template_test.rs"]
+mod tests;
