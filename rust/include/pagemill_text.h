@@ -73,8 +73,10 @@ typedef struct PmtRequest {
   PmtText messages;               // JSON array
   PmtText tools;                  // JSON array
   PmtText documents;              // JSON array
-  PmtText variables;              // JSON object: bos_token, enable_thinking, ...
+  PmtText special_tokens;         // JSON object: bos_token, eos_token, ...; trusted, never shielded
+  PmtText variables;              // JSON object: enable_thinking, ...; wins over special_tokens
   uint8_t add_generation_prompt;  // bool
+  uint8_t continue_final_message;  // bool: end the prompt after the last message's text
   int64_t local_time_s;           // seconds since 1970-01-01 00:00 on the local clock
   size_t output_bytes_max;
   const PmtTokenizer* shield;  // whose added tokens the input must not imitate; null: render it as it is
@@ -96,6 +98,8 @@ PmtStatus pmt_tokenizer_encode_rendered(const PmtTokenizer* tokenizer, PmtText t
 PmtStatus pmt_tokenizer_shield(const PmtTokenizer* tokenizer, PmtText text, int32_t which, PmtBuffer* shielded,
                                PmtBuffer* message);
 
+// 1 if a text gets a space before it, as SentencePiece does, which its decoded form does not show.
+uint8_t pmt_tokenizer_adds_space_prefix(const PmtTokenizer* tokenizer);
 size_t pmt_tokenizer_vocabulary_size(const PmtTokenizer* tokenizer);
 // The bytes a token prints, valid as long as the tokenizer; empty for an id that is not in the vocabulary.
 PmtText pmt_tokenizer_token_bytes(const PmtTokenizer* tokenizer, uint32_t id);

@@ -5,7 +5,7 @@
 use crate::added::Shield;
 use crate::error::{Error, Result, Status};
 use crate::template::{Request, Template};
-use crate::tokenizer::{TokenKind, Tokenizer};
+use crate::tokenizer::{Engine, TokenKind, Tokenizer};
 use crate::tokenizer_json;
 use crate::vocabulary::{self, Vocabulary};
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -52,8 +52,10 @@ pub struct PmtRequest {
     messages: PmtText,
     tools: PmtText,
     documents: PmtText,
+    special_tokens: PmtText,
     variables: PmtText,
     add_generation_prompt: u8,
+    continue_final_message: u8,
     local_time_s: i64,
     output_bytes_max: usize,
     shield: *const Tokenizer,
@@ -230,13 +232,18 @@ pub unsafe extern "C" fn pmt_tokenizer_shield(
 }
 
 #[no_mangle]
+pub unsafe extern "C" fn pmt_tokenizer_adds_space_prefix(tokenizer: *const Tokenizer) -> u8 {
+    matches!(&(*tokenizer).engine, Engine::Sentence(engine) if engine.add_space_prefix).into()
+}
+
+#[no_mangle]
 pub unsafe extern "C" fn pmt_tokenizer_vocabulary_size(tokenizer: *const Tokenizer) -> usize {
-    (*tokenizer).kinds.len()
+    (&*tokenizer).kinds.len()
 }
 
 #[no_mangle]
 pub unsafe extern "C" fn pmt_tokenizer_token_bytes(tokenizer: *const Tokenizer, id: u32) -> PmtText {
-    match (*tokenizer).bytes.get(id) {
+    match (&*tokenizer).bytes.get(id) {
         Some(bytes) => PmtText { data: bytes.as_ptr(), size: bytes.len() },
         None => PmtText { data: null(), size: 0 },
     }
@@ -244,18 +251,18 @@ pub unsafe extern "C" fn pmt_tokenizer_token_bytes(tokenizer: *const Tokenizer, 
 
 #[no_mangle]
 pub unsafe extern "C" fn pmt_tokenizer_token_kind(tokenizer: *const Tokenizer, id: u32) -> u8 {
-    let kind = (*tokenizer).kinds.get(id as usize).copied();
+    let kind = (&*tokenizer).kinds.get(id as usize).copied();
     kind.unwrap_or(TokenKind::Unused) as u8
 }
 
 #[no_mangle]
 pub unsafe extern "C" fn pmt_tokenizer_added_count(tokenizer: *const Tokenizer) -> usize {
-    (*tokenizer).added.tokens().len()
+    (&*tokenizer).added.tokens().len()
 }
 
 #[no_mangle]
 pub unsafe extern "C" fn pmt_tokenizer_added_id(tokenizer: *const Tokenizer, index: usize) -> u32 {
-    (*tokenizer).added.tokens().get(index).map_or(u32::MAX, |token| token.id)
+    (&*tokenizer).added.tokens().get(index).map_or(u32::MAX, |token| token.id)
 }
 
 #[no_mangle]
@@ -283,8 +290,10 @@ pub unsafe extern "C" fn pmt_template_render(
             messages: request.messages.text("messages")?,
             tools: request.tools.text("tools")?,
             documents: request.documents.text("documents")?,
+            special_tokens: request.special_tokens.text("special tokens")?,
             variables: request.variables.text("template variables")?,
             add_generation_prompt: request.add_generation_prompt != 0,
+            continue_final_message: request.continue_final_message != 0,
             local_time_s: request.local_time_s,
             output_bytes_max: request.output_bytes_max,
             shield: request.shield.as_ref(),

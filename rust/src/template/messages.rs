@@ -1,10 +1,11 @@
 //! The variables of a template, from the JSON of a request.
 
+use super::strings::strip;
 use super::time::strftime;
 use crate::added::Shield;
 use crate::error::{Error, Result};
 use crate::tokenizer::Tokenizer;
-use minijinja::value::Value;
+use minijinja::value::{merge_maps, Serde, Value};
 use serde_json::{Map, Value as Json};
 
 /// One prompt to render. Texts are JSON; an empty one means None.
@@ -15,9 +16,13 @@ pub struct Request<'a> {
     pub tools: &'a str,
     /// Array of documents.
     pub documents: &'a str,
-    /// Object of further variables: `bos_token`, `enable_thinking`, …
+    /// Object of the model's own variables: `bos_token`, `eos_token`, …; trusted, never shielded.
+    pub special_tokens: &'a str,
+    /// Object of further variables: `enable_thinking`, …; they win over `special_tokens`.
     pub variables: &'a str,
     pub add_generation_prompt: bool,
+    /// Cut the prompt after the last message's text, so that the model goes on with it.
+    pub continue_final_message: bool,
     /// Seconds since 1970-01-01 00:00 on the local clock, for `strftime_now`.
     pub local_time_s: i64,
     pub output_bytes_max: usize,
@@ -42,16 +47,26 @@ fn parse(name: &str, text: &str) -> Result<Json> {
     serde_json::from_str(text).map_err(|e| Error::invalid(format!("{name}: {e}")))
 }
 
-pub fn context(request: &Request) -> Result<Value> {
+/// An object, or null for an empty text.
+fn parse_object(name: &str, text: &str) -> Result<Json> {
+    match parse(name, text)? {
+        json @ (Json::Object(_) | Json::Null) => Ok(json),
+        _ => Err(Error::invalid(format!("{name}: not an object"))),
+    }
+}
+
+/// What a template sees, and the text of the last message if the prompt is to end with it.
+pub struct Context {
+    pub variables: Value,
+    pub final_text: Option<String>,
+}
+
+pub fn context(request: &Request) -> Result<Context> {
     let mut messages = parse("messages", request.messages)?;
     let mut tools = parse("tools", request.tools)?;
     let mut documents = parse("documents", request.documents)?;
-    let mut variables = match parse("template variables", request.variables)? {
-        Json::Null => Map::new(),
-        Json::Object(variables) => variables,
-        _ => return Err(Error::invalid("template variables: not an object")),
-    };
-    if let Some(name) = OWN_NAMES.iter().find(|name| variables.contains_key(**name)) {
+    let mut given = parse_object("template variables", request.variables)?;
+    if let Some(name) = OWN_NAMES.iter().find(|name| given.get(**name).is_some()) {
         return Err(Error::invalid(format!("template variables: '{name}' may not be set")));
     }
     let Json::Array(list) = &mut messages else {
@@ -62,10 +77,21 @@ pub fn context(request: &Request) -> Result<Value> {
             shield(tokenizer, trust(message), message)
                 .map_err(|e| Error::invalid(format!("messages[{index}]: {}", e.message)))?;
         }
-        for (name, json) in [("tools", &mut tools), ("documents", &mut documents)] {
+        for (name, json) in [("tools", &mut tools), ("documents", &mut documents), ("template variables", &mut given)] {
             shield(tokenizer, Shield::All, json)
                 .map_err(|e| Error::invalid(format!("{name}: {}", e.message)))?;
         }
+    }
+    let final_text = match request.continue_final_message {
+        true => Some(last_text(list)?),
+        false => None,
+    };
+    let mut variables = match parse_object("special tokens", request.special_tokens)? {
+        Json::Object(variables) => variables,
+        _ => Map::new(),
+    };
+    if let Json::Object(given) = given {
+        variables.extend(given);
     }
     for (name, value) in [("messages", messages), ("tools", tools), ("documents", documents)] {
         variables.insert(name.into(), value);
@@ -74,7 +100,33 @@ pub fn context(request: &Request) -> Result<Value> {
     let time_s = request.local_time_s;
     let now = Value::from_function(move |format: &str| strftime(time_s, format));
     let clock = Value::from_iter([("strftime_now", now)]);
-    Ok(minijinja::value::merge_maps([clock, Value::from_serialize(&variables)]))
+    let variables = merge_maps([clock, Value::from(Serde(variables))]);
+    Ok(Context { variables, final_text })
+}
+
+/// The text of the last message: its content, or the last part of it that has a text.
+fn last_text(messages: &[Json]) -> Result<String> {
+    let content = messages.last().and_then(|message| message.get("content"));
+    let text = match content {
+        Some(Json::Array(parts)) => parts.iter().rev().find_map(|part| part.get("text")),
+        other => other,
+    };
+    let text = text.and_then(Json::as_str).map(String::from);
+    text.ok_or_else(|| Error::invalid("continue_final_message: the last message has no text to go on with"))
+}
+
+/// `prompt` up to the end of the last message's text, as Hugging Face cuts it: with the white space after the text if the
+/// template kept it (which it does not look for in a text that starts with white space).
+pub fn cut_after(mut prompt: String, text: &str) -> Result<String> {
+    let trimmed = strip(text, None, true, true);
+    let Some(start) = prompt.rfind(trimmed) else {
+        return Err(Error::invalid(
+            "continue_final_message: the template does not print the last message's text as it is",
+        ));
+    };
+    let kept = if prompt[start..].starts_with(text) { text } else { trimmed };
+    prompt.truncate(start + kept.len());
+    Ok(prompt)
 }
 
 /// Which look-alikes a message may not hold. The model's own words and the operator's may hold plain added tokens such as

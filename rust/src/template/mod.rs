@@ -81,8 +81,13 @@ impl Template {
         environment.set_formatter(move |out, state, value| print(deadline, out, state, value));
         let template = environment.get_template(NAME).map_err(describe)?;
         let mut writer = BoundedWriter { bytes: Vec::new(), limit: request.output_bytes_max };
-        template.render_captured_to(context, &mut writer).map_err(describe)?;
-        String::from_utf8(writer.bytes).map_err(|_| Error::invalid("chat template wrote broken UTF-8"))
+        template.render_captured_to(context.variables, &mut writer).map_err(describe)?;
+        let prompt = String::from_utf8(writer.bytes)
+            .map_err(|_| Error::invalid("chat template wrote broken UTF-8"))?;
+        match context.final_text {
+            Some(text) => messages::cut_after(prompt, &text),
+            None => Ok(prompt),
+        }
     }
 }
 

@@ -1,0 +1,34 @@
+# pagemill_rust: the Rust static library in rust/ with its C ABI. cargo keeps its target folder in the user's cache, so that
+# every checkout and preset shares the compiled crates; the library itself is copied into the build folder under a lock,
+# because cargo gives those of all checkouts the same name.
+
+find_program(CARGO cargo HINTS $ENV{HOME}/.cargo/bin REQUIRED)
+find_program(FLOCK flock REQUIRED)
+
+if(DEFINED ENV{XDG_CACHE_HOME} AND NOT "$ENV{XDG_CACHE_HOME}" STREQUAL "")
+  set(rust_target $ENV{XDG_CACHE_HOME}/pagemill/cargo)
+else()
+  set(rust_target $ENV{HOME}/.cache/pagemill/cargo)
+endif()
+file(MAKE_DIRECTORY ${rust_target})
+
+set(rust_manifest ${CMAKE_SOURCE_DIR}/rust/Cargo.toml)
+set(rust_library ${CMAKE_BINARY_DIR}/rust/libpagemill_text.a)
+file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/rust)
+file(GLOB_RECURSE rust_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/rust/src/*.rs)
+
+add_custom_command(
+  OUTPUT ${rust_library}
+  COMMAND ${CMAKE_COMMAND} -E env CARGO_TARGET_DIR=${rust_target} ${FLOCK} ${rust_target}/pagemill.lock sh -c
+    "'${CARGO}' build --locked --release --quiet --manifest-path '${rust_manifest}' && cp '${rust_target}/release/libpagemill_text.a' '${rust_library}'"
+  DEPENDS ${rust_sources} ${rust_manifest} ${CMAKE_SOURCE_DIR}/rust/Cargo.lock
+  COMMENT "Building the Rust library"
+  VERBATIM)
+add_custom_target(pagemill_rust_build DEPENDS ${rust_library})
+
+add_library(pagemill_rust STATIC IMPORTED GLOBAL)
+set_target_properties(pagemill_rust PROPERTIES
+  IMPORTED_LOCATION ${rust_library}
+  INTERFACE_INCLUDE_DIRECTORIES ${CMAKE_SOURCE_DIR}/rust/include
+  INTERFACE_LINK_LIBRARIES "gcc_s;util;rt;pthread;m;dl")
+add_dependencies(pagemill_rust pagemill_rust_build)

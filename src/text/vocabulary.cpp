@@ -1,0 +1,75 @@
+#include "text/vocabulary.h"
+
+#include <array>
+#include <limits>
+
+namespace pagemill {
+namespace {
+
+/// The array under `key` with elements of T; empty if the key is absent.
+template <class T>
+Result<std::span<const T>> array(const WeightSource& source, const std::string& key) {
+  const MetadataValue* found = source.find_metadata(key);
+  if (found == nullptr) return std::span<const T>{};
+  if (const auto* value = std::get_if<MetadataArray>(&found->value)) {
+    if (const auto* items = std::get_if<std::vector<T>>(value)) return std::span<const T>(*items);
+  }
+  return fail(ErrorCode::invalid_file, fmt::format("{}: {} is not an array of the right type", source.name(), key), key);
+}
+
+/// GGUF files write "none" as -1, which an unsigned field holds as 2^32 - 1.
+Result<std::optional<int32_t>> token_id(const WeightSource& source, const std::string& key, size_t token_count) {
+  PM_ASSIGN(const auto id, source.integer(key, std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max()));
+  if (!id || *id == -1 || *id == std::numeric_limits<uint32_t>::max()) return std::nullopt;
+  if (*id < 0 || static_cast<uint64_t>(*id) >= token_count) {
+    return fail(ErrorCode::invalid_file,
+                fmt::format("{}: {} is {}, but the vocabulary has {} tokens", source.name(), key, *id, token_count), key);
+  }
+  return static_cast<int32_t>(*id);
+}
+
+Result<SpecialTokens> special_tokens(const WeightSource& source, const Vocabulary& vocabulary) {
+  SpecialTokens special;
+  const std::array<std::pair<const char*, std::optional<int32_t>*>, 6> roles = {{
+      {"tokenizer.ggml.bos_token_id", &special.bos},
+      {"tokenizer.ggml.eos_token_id", &special.eos},
+      {"tokenizer.ggml.eot_token_id", &special.end_of_turn},
+      {"tokenizer.ggml.eom_token_id", &special.end_of_message},
+      {"tokenizer.ggml.unknown_token_id", &special.unknown},
+      {"tokenizer.ggml.padding_token_id", &special.padding},
+  }};
+  for (const auto& [key, id] : roles) {
+    PM_ASSIGN(*id, token_id(source, key, vocabulary.tokens.size()));
+  }
+  const std::string& pre = vocabulary.pre_tokenizer;
+  const bool starts_with_bos = vocabulary.model == "llama" || pre == "llama-bpe" || pre == "llama3" || pre == "llama-v3";
+  PM_ASSIGN(const auto add_bos, source.boolean("tokenizer.ggml.add_bos_token"));
+  PM_ASSIGN(const auto add_eos, source.boolean("tokenizer.ggml.add_eos_token"));
+  special.add_bos = add_bos.value_or(starts_with_bos) && special.bos.has_value();
+  special.add_eos = add_eos.value_or(false) && special.eos.has_value();
+  return special;
+}
+
+}  // namespace
+
+Result<Vocabulary> read_vocabulary(const WeightSource& source) {
+  Vocabulary vocabulary;
+  PM_ASSIGN(vocabulary.model, source.required_string("tokenizer.ggml.model"));
+  PM_ASSIGN(const auto pre, source.string("tokenizer.ggml.pre"));
+  vocabulary.pre_tokenizer = pre.value_or("");
+  PM_ASSIGN(vocabulary.tokens, array<std::string>(source, "tokenizer.ggml.tokens"));
+  PM_ASSIGN(vocabulary.scores, array<double>(source, "tokenizer.ggml.scores"));
+  PM_ASSIGN(vocabulary.types, array<int64_t>(source, "tokenizer.ggml.token_type"));
+  PM_ASSIGN(vocabulary.merges, array<std::string>(source, "tokenizer.ggml.merges"));
+  PM_ASSIGN(vocabulary.special, special_tokens(source, vocabulary));
+  PM_ASSIGN(const auto prefix, source.boolean("tokenizer.ggml.add_space_prefix"));
+  vocabulary.add_space_prefix = prefix.value_or(vocabulary.model == "llama");
+  PM_ASSIGN(const auto squeeze, source.boolean("tokenizer.ggml.remove_extra_whitespaces"));
+  if (squeeze.value_or(false)) {
+    const char* key = "tokenizer.ggml.remove_extra_whitespaces";
+    return fail(ErrorCode::unsupported, fmt::format("{}: {} is not supported", source.name(), key), key);
+  }
+  return vocabulary;
+}
+
+}  // namespace pagemill

@@ -1,0 +1,42 @@
+// Vocabulary: what a model file says about its tokens.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "base/result.h"
+#include "format/weight_source.h"
+
+namespace pagemill {
+
+/// Ids of the tokens with a role; nothing where the file names none.
+struct SpecialTokens {
+  std::optional<int32_t> bos;
+  std::optional<int32_t> eos;
+  std::optional<int32_t> end_of_turn;
+  std::optional<int32_t> end_of_message;
+  std::optional<int32_t> unknown;
+  std::optional<int32_t> padding;
+  bool add_bos = false;  // a plain text starts with bos
+  bool add_eos = false;
+};
+
+/// Views into the source it was read from.
+struct Vocabulary {
+  std::string model;                    // "gpt2": byte-level BPE, "llama": SentencePiece BPE
+  std::string pre_tokenizer;            // "qwen2", "llama-bpe", "smollm", "gpt-2", …; empty: the file names none
+  std::span<const std::string> tokens;  // text by id, as the file spells it
+  std::span<const double> scores;       // one per token, or none
+  std::span<const int64_t> types;       // GGUF's token types, one per token, or none
+  std::span<const std::string> merges;  // "left right", lowest rank first
+  SpecialTokens special;
+  bool add_space_prefix = false;
+};
+
+/// Reads the `tokenizer.ggml.*` keys of `source`, which has to outlive the result. A special id outside the vocabulary is an
+/// error (-1 means none); that the rest makes sense is checked when a tokenizer is built from it.
+Result<Vocabulary> read_vocabulary(const WeightSource& source);
+
+}  // namespace pagemill
