@@ -24,6 +24,7 @@ inline constexpr int32_t kModelHeads = 1'024;
 inline constexpr int32_t kModelContext = 16'777'216;
 
 // Text.
+inline constexpr size_t kMerges = 4u << 20;
 inline constexpr size_t kTokenBytes = 65'536;
 inline constexpr size_t kTemplateBytes = 1u << 20;
 inline constexpr uint64_t kTemplateFuel = 5'000'000;

@@ -1,16 +1,15 @@
 #include "text/tokenizer.h"
 
-#include "base/limits.h"
 #include "text/detokenizer.h"
 #include "text/rust_result.h"
 
 namespace pagemill {
 namespace {
 
-std::vector<PmtText> borrow_all(std::span<const std::string> texts) {
+std::vector<PmtText> borrow_all(const std::vector<std::string_view>& texts) {
   std::vector<PmtText> borrowed;
   borrowed.reserve(texts.size());
-  for (const std::string& text : texts) borrowed.push_back(rust::borrow(text));
+  for (const std::string_view text : texts) borrowed.push_back(rust::borrow(text));
   return borrowed;
 }
 
@@ -29,16 +28,10 @@ Tokenizer::Tokenizer(PmtTokenizer* handle, SpecialTokens special, bool drops_lea
 }
 
 Result<Tokenizer> Tokenizer::from_vocabulary(const Vocabulary& vocabulary) {
-  if (vocabulary.tokens.size() > static_cast<size_t>(limits::kModelVocab)) {
-    return fail(ErrorCode::invalid_file, fmt::format("tokenizer.ggml.tokens has {} entries; at most {} are allowed",
-                                                     vocabulary.tokens.size(), limits::kModelVocab));
-  }
   const std::vector<PmtText> tokens = borrow_all(vocabulary.tokens);
   const std::vector<PmtText> merges = borrow_all(vocabulary.merges);
   const std::vector<float> scores(vocabulary.scores.begin(), vocabulary.scores.end());
-  std::vector<int32_t> types;
-  types.reserve(vocabulary.types.size());
-  for (const int64_t type : vocabulary.types) types.push_back(type >= 1 && type <= 6 ? static_cast<int32_t>(type) : -1);
+  const std::vector<int32_t> types(vocabulary.types.begin(), vocabulary.types.end());
 
   PmtVocabulary view{};
   view.model = rust::borrow(vocabulary.model);

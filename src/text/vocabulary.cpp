@@ -3,18 +3,34 @@
 #include <array>
 #include <limits>
 
+#include <fmt/format.h>
+
+#include "base/limits.h"
+
 namespace pagemill {
 namespace {
 
-/// The array under `key` with elements of T; empty if the key is absent.
-template <class T>
-Result<std::span<const T>> array(const WeightSource& source, const std::string& key) {
-  const MetadataValue* found = source.find_metadata(key);
-  if (found == nullptr) return std::span<const T>{};
-  if (const auto* value = std::get_if<MetadataArray>(&found->value)) {
-    if (const auto* items = std::get_if<std::vector<T>>(value)) return std::span<const T>(*items);
+constexpr int64_t kTypeMin = 1, kTypeMax = 6;
+
+/// Views of the strings under `key`; none if the key is absent.
+Result<std::vector<std::string_view>> strings(const WeightSource& source, const char* key, size_t count_max) {
+  PM_ASSIGN(const StringArray* found, source.strings(key));
+  std::vector<std::string_view> views;
+  if (found == nullptr) return views;
+  if (found->size() > count_max) {
+    return fail(ErrorCode::invalid_file,
+                fmt::format("{}: {} has {} entries; at most {} are allowed", source.name(), key, found->size(), count_max), key);
   }
-  return fail(ErrorCode::invalid_file, fmt::format("{}: {} is not an array of the right type", source.name(), key), key);
+  views.reserve(found->size());
+  for (size_t i = 0; i < found->size(); ++i) views.push_back((*found)[i]);
+  return views;
+}
+
+template <class T>
+Result<std::vector<T>> or_empty(Result<std::optional<std::vector<T>>> found) {
+  if (!found) return tl::unexpected(std::move(found).error());
+  if (!found->has_value()) return std::vector<T>();
+  return std::move(**found);
 }
 
 /// GGUF files write "none" as -1, which an unsigned field holds as 2^32 - 1.
@@ -57,10 +73,10 @@ Result<Vocabulary> read_vocabulary(const WeightSource& source) {
   PM_ASSIGN(vocabulary.model, source.required_string("tokenizer.ggml.model"));
   PM_ASSIGN(const auto pre, source.string("tokenizer.ggml.pre"));
   vocabulary.pre_tokenizer = pre.value_or("");
-  PM_ASSIGN(vocabulary.tokens, array<std::string>(source, "tokenizer.ggml.tokens"));
-  PM_ASSIGN(vocabulary.scores, array<double>(source, "tokenizer.ggml.scores"));
-  PM_ASSIGN(vocabulary.types, array<int64_t>(source, "tokenizer.ggml.token_type"));
-  PM_ASSIGN(vocabulary.merges, array<std::string>(source, "tokenizer.ggml.merges"));
+  PM_ASSIGN(vocabulary.tokens, strings(source, "tokenizer.ggml.tokens", limits::kModelVocab));
+  PM_ASSIGN(vocabulary.merges, strings(source, "tokenizer.ggml.merges", limits::kMerges));
+  PM_ASSIGN(vocabulary.scores, or_empty(source.numbers("tokenizer.ggml.scores")));
+  PM_ASSIGN(vocabulary.types, or_empty(source.integers("tokenizer.ggml.token_type", kTypeMin, kTypeMax)));
   PM_ASSIGN(vocabulary.special, special_tokens(source, vocabulary));
   PM_ASSIGN(const auto prefix, source.boolean("tokenizer.ggml.add_space_prefix"));
   vocabulary.add_space_prefix = prefix.value_or(vocabulary.model == "llama");

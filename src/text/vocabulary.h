@@ -3,8 +3,9 @@
 
 #include <cstdint>
 #include <optional>
-#include <span>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "format/weight_source.h"
@@ -23,14 +24,14 @@ struct SpecialTokens {
   bool add_eos = false;
 };
 
-/// Views into the source it was read from.
+/// The texts are views into the source it was read from.
 struct Vocabulary {
-  std::string model;                    // "gpt2": byte-level BPE, "llama": SentencePiece BPE
-  std::string pre_tokenizer;            // "qwen2", "llama-bpe", "smollm", "gpt-2", …; empty: the file names none
-  std::span<const std::string> tokens;  // text by id, as the file spells it
-  std::span<const double> scores;       // one per token, or none
-  std::span<const int64_t> types;       // GGUF's token types, one per token, or none
-  std::span<const std::string> merges;  // "left right", lowest rank first
+  std::string model;                     // "gpt2": byte-level BPE, "llama": SentencePiece BPE
+  std::string pre_tokenizer;             // "qwen2", "llama-bpe", "smollm", "gpt-2", …; empty: the file names none
+  std::vector<std::string_view> tokens;  // by id, as the file spells them
+  std::vector<double> scores;            // one per token, or none
+  std::vector<int64_t> types;            // GGUF's token types (1 to 6), one per token, or none
+  std::vector<std::string_view> merges;  // "left right", lowest rank first
   SpecialTokens special;
   bool add_space_prefix = false;
 };
