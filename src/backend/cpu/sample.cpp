@@ -65,12 +65,28 @@ struct Scaled {
   float z(float logit) const { return (clean_logit(logit) - max) * inverse_temperature; }
 };
 
+/// Up to kBlock tokens' exponentials. Apart from what is done with them, so that this loop, the costly one, is vectorised.
+struct ExpBlock {
+  std::array<int32_t, kBlock> mantissas, shifts;
+
+  template <class ZOf>
+  void fill(size_t count, ZOf z_of) {
+    for (size_t i = 0; i < count; ++i) {
+      const ExpParts parts = exp_parts(z_of(i));
+      mantissas[i] = parts.mantissa;
+      shifts[i] = parts.shift;
+    }
+  }
+  uint64_t weight(size_t i) const { return weight_of({mantissas[i], shifts[i]}); }
+};
+
 uint64_t block_weight(const Scaled& row, size_t b) {
-  const auto block = block_of(row.x, b);
-  std::array<ExpParts, kBlock> parts;
-  for (size_t i = 0; i < block.size(); ++i) parts[i] = exp_parts(row.z(block[i]));
+  const float* const x = row.x.data() + b * kBlock;
+  const size_t count = block_of(row.x, b).size();
+  ExpBlock exponentials;
+  exponentials.fill(count, [x, max = row.max, scale = row.inverse_temperature](size_t i) { return (clean_logit(x[i]) - max) * scale; });
   uint64_t sum = 0;
-  for (size_t i = 0; i < block.size(); ++i) sum += weight_of(parts[i]);
+  for (size_t i = 0; i < count; ++i) sum += exponentials.weight(i);
   return sum;
 }
 
@@ -108,18 +124,36 @@ int32_t draw_from(std::span<const Candidate> kept, uint64_t bits) {
   return static_cast<int32_t>(static_cast<uint32_t>(kept[i].rank));
 }
 
+/// How many of a few tokens are possible and have z ≥ z_min. NaN compares false: it is never counted.
+int count_reaching(const Scaled& row, std::span<const float> few, float z_min) {
+  int count = 0;
+  for (const float x : few) count += (x > kImpossible) & (row.z(x) >= z_min);
+  return count;
+}
+
 /// The possible tokens with z ≥ z_min, in id order.
 std::span<Candidate> collect(const Scaled& row, float z_min, SampleScratch& scratch) {
+  constexpr size_t kFew = 32;           // looked at together once more within a block
   size_t count = 0;
+  std::array<float, kBlock> z;
+  ExpBlock exponentials;
   for (size_t b = 0; b < row.block_max.size(); ++b) {
     if (row.block_max[b] == kImpossible || row.z(row.block_max[b]) < z_min) continue;
     const auto block = block_of(row.x, b);
-    for (size_t i = 0; i < block.size(); ++i) {
-      const float x = clean_logit(block[i]);
-      const float z = row.z(x);
-      if (x == kImpossible || z < z_min) continue;
-      scratch.candidates[count++] = {token_rank(x, static_cast<int32_t>(b * kBlock + i)), sampling_weight(z)};
+    size_t found = 0;
+    for (size_t begin = 0; begin < block.size(); begin += kFew) {
+      const auto few = block.subspan(begin, std::min(kFew, block.size() - begin));
+      if (count_reaching(row, few, z_min) == 0) continue;
+      for (size_t i = 0; i < few.size(); ++i) {
+        const float x = clean_logit(few[i]);
+        if (x == kImpossible || row.z(x) < z_min) continue;
+        z[found] = row.z(x);
+        scratch.candidates[count + found++].rank = token_rank(x, static_cast<int32_t>(b * kBlock + begin + i));
+      }
     }
+    exponentials.fill(found, [&z](size_t i) { return z[i]; });
+    for (size_t i = 0; i < found; ++i) scratch.candidates[count + i].weight = exponentials.weight(i);
+    count += found;
   }
   return std::span(scratch.candidates).first(count);
 }
