@@ -2,6 +2,10 @@
 
 #include <sched.h>
 
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
 #include <gtest/gtest.h>
 
 namespace pagemill {
@@ -21,7 +25,69 @@ TEST(Machine, ThreadsFollowTheAffinityMask) {
   ASSERT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
 }
 
-TEST(Machine, SomeMemoryIsAvailable) { EXPECT_GT(available_memory_bytes(), uint64_t{16} << 20); }
+/// A root with the given files, gone with the test.
+class FakeRoot {
+ public:
+  FakeRoot() {
+    std::string name = (std::filesystem::temp_directory_path() / "pagemill-machine-XXXXXX").string();
+    path_ = mkdtemp(name.data());
+  }
+  ~FakeRoot() { std::filesystem::remove_all(path_); }
+  void write(const std::string& name, const std::string& content) const {
+    std::filesystem::create_directories((path_ / name).parent_path());
+    std::ofstream(path_ / name) << content;
+  }
+  std::string path() const { return path_.string(); }
+
+ private:
+  std::filesystem::path path_;
+};
+
+constexpr uint64_t kMiB = 1 << 20;
+constexpr const char* kMeminfo = "MemTotal:       1048576 kB\nMemFree: 1 kB\nMemAvailable:    524288 kB\n";
+
+TEST(Machine, WithoutLimitsTheKernelsFiguresHold) {
+  FakeRoot root;
+  root.write("proc/meminfo", kMeminfo);
+  root.write("proc/self/cgroup", "0::/\n");
+  EXPECT_EQ(detail::memory_bytes(root.path()).total, 1024 * kMiB);
+  EXPECT_EQ(detail::memory_bytes(root.path()).available, 512 * kMiB);
+  EXPECT_EQ(detail::cpu_quota(root.path()), 0);
+}
+
+TEST(Machine, TheTightestGroupBindsAndItsFileCacheIsFree) {
+  FakeRoot root;
+  root.write("proc/meminfo", kMeminfo);
+  root.write("proc/self/cgroup", "0::/a/b\n");
+  root.write("sys/fs/cgroup/a/memory.max", "419430400\n");      // 400 MiB
+  root.write("sys/fs/cgroup/a/memory.current", "314572800\n");  // 300 MiB, of which 200 cache
+  root.write("sys/fs/cgroup/a/memory.stat", "anon 104857600\nactive_file 157286400\ninactive_file 52428800\n");
+  root.write("sys/fs/cgroup/a/b/memory.max", "max\n");
+  root.write("sys/fs/cgroup/a/cpu.max", "150000 100000\n");
+  root.write("sys/fs/cgroup/a/b/cpu.max", "max 100000\n");
+  EXPECT_EQ(detail::memory_bytes(root.path()).total, 400 * kMiB);
+  EXPECT_EQ(detail::memory_bytes(root.path()).available, 300 * kMiB);
+  EXPECT_EQ(detail::cpu_quota(root.path()), 1.5);
+}
+
+TEST(Machine, FirstVersionGroupsCountToo) {
+  FakeRoot root;
+  root.write("proc/meminfo", kMeminfo);
+  root.write("proc/self/cgroup", "5:cpuacct,cpu:/x\n4:memory:/x\n");
+  root.write("sys/fs/cgroup/memory/x/memory.limit_in_bytes", "104857600\n");
+  root.write("sys/fs/cgroup/memory/x/memory.usage_in_bytes", "52428800\n");
+  root.write("sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n");
+  root.write("sys/fs/cgroup/cpu/x/cpu.cfs_quota_us", "50000\n");
+  root.write("sys/fs/cgroup/cpu/x/cpu.cfs_period_us", "100000\n");
+  EXPECT_EQ(detail::memory_bytes(root.path()).total, 100 * kMiB);
+  EXPECT_EQ(detail::memory_bytes(root.path()).available, 50 * kMiB);
+  EXPECT_EQ(detail::cpu_quota(root.path()), 0.5);
+}
+
+TEST(Machine, SomeMemoryIsAvailable) {
+  EXPECT_GT(available_memory_bytes(), 16 * kMiB);
+  EXPECT_GE(total_memory_bytes(), available_memory_bytes());
+}
 
 }  // namespace
 }  // namespace pagemill

@@ -12,6 +12,9 @@
 
 namespace pagemill {
 
+/// Bounds of what a file or an override may ask for.
+inline constexpr double kRopeThetaMin = 1.01, kRopeThetaMax = 1e15, kRopeFactorMax = 1e4;
+
 enum class RopeScaling { none, linear, yarn, llama3 };
 
 struct RopeConfig {

@@ -1,0 +1,88 @@
+#include "backend/cpu/compute_pool.h"
+
+#include <algorithm>
+
+#include "base/machine.h"
+#include "base/check.h"
+
+namespace pagemill {
+namespace {
+
+// About 5 µs at 3 GHz and 40 cycles a pause: the gap between the phases of one step is shorter, sleeping and waking longer.
+constexpr int kSpins = 400;
+constexpr uint32_t kWaveTasks = 1u << 30;
+
+void pause_cpu() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+bool claimable(uint64_t claims) { return static_cast<uint32_t>(claims) < claims >> 32; }
+
+}  // namespace
+
+ComputePool::ComputePool(int threads) {
+  const int count = threads > 0 ? threads : usable_threads();
+  workers_.reserve(static_cast<size_t>(count - 1));
+  for (int thread = 1; thread < count; ++thread) workers_.emplace_back([this, thread] { work(thread); });
+}
+
+ComputePool::~ComputePool() {
+  stop_.store(true);
+  wakeups_.fetch_add(1);
+  wakeups_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void ComputePool::run_phase(int64_t tasks, Phase phase) {
+  PM_CHECK(tasks >= 0);
+  if (workers_.empty() || tasks == 1) {
+    for (int64_t task = 0; task < tasks; ++task) phase.call(phase.context, task, 0);
+    return;
+  }
+  for (int64_t offset = 0; offset < tasks; offset += kWaveTasks)
+    run_wave(static_cast<uint32_t>(std::min<int64_t>(tasks - offset, kWaveTasks)), offset, phase);
+}
+
+void ComputePool::run_wave(uint32_t tasks, int64_t offset, Phase phase) {
+  PM_CHECK(!claimable(claims_.load(std::memory_order_relaxed)), "ComputePool::run is not reentrant");
+  phase_ = phase;
+  offset_ = offset;
+  finished_.store(0, std::memory_order_relaxed);
+  claims_.store(uint64_t{tasks} << 32, std::memory_order_release);
+  wakeups_.fetch_add(1);
+  wakeups_.notify_all();
+  while (run_one_task(0)) {
+  }
+  for (int spin = 0; spin < kSpins && finished_.load(std::memory_order_acquire) != tasks; ++spin) pause_cpu();
+  for (uint32_t seen; (seen = finished_.load(std::memory_order_acquire)) != tasks;) finished_.wait(seen);
+}
+
+bool ComputePool::run_one_task(int thread) {
+  if (!claimable(claims_.load(std::memory_order_relaxed))) return false;
+  const uint64_t claim = claims_.fetch_add(1, std::memory_order_acq_rel);
+  if (!claimable(claim)) return false;
+  phase_.call(phase_.context, offset_ + static_cast<uint32_t>(claim), thread);
+  // Once the last task is counted the caller may already be setting up the next phase: phase_ and offset_ are not read after.
+  const auto tasks = static_cast<uint32_t>(claim >> 32);
+  if (finished_.fetch_add(1, std::memory_order_acq_rel) + 1 == tasks && thread != 0) finished_.notify_one();
+  return true;
+}
+
+void ComputePool::work(int thread) {
+  while (!stop_.load(std::memory_order_relaxed)) {
+    const uint32_t seen = wakeups_.load();
+    if (run_one_task(thread)) continue;
+    bool changed = false;
+    for (int spin = 0; spin < kSpins && !changed; ++spin) {
+      pause_cpu();
+      changed = wakeups_.load(std::memory_order_relaxed) != seen;
+    }
+    if (!changed && !stop_.load()) wakeups_.wait(seen);
+  }
+}
+
+}  // namespace pagemill

@@ -1,0 +1,41 @@
+#include "backend/cpu/memory.h"
+
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include <fmt/format.h>
+
+#include "base/machine.h"
+
+namespace pagemill {
+namespace {
+
+// Below this a look at /proc costs more than the memory is worth.
+constexpr size_t kCheckedBytes = 4u << 20;
+
+double mebibytes(size_t bytes) { return static_cast<double>(bytes) / (1u << 20); }
+
+}  // namespace
+
+Result<std::unique_ptr<HostBuffer>> HostBuffer::make(size_t bytes, std::string_view purpose) {
+  if (bytes >= kCheckedBytes) {
+    const size_t free_bytes = available_memory_bytes();
+    if (bytes > free_bytes)
+      return fail(ErrorCode::out_of_memory, fmt::format("{} needs {:.0f} MiB of memory and {:.0f} MiB are free", purpose,
+                                                        mebibytes(bytes), mebibytes(free_bytes)));
+  }
+  if (bytes == 0) return std::unique_ptr<HostBuffer>(new HostBuffer(nullptr, 0));
+  void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (data == MAP_FAILED)
+    return fail(ErrorCode::out_of_memory,
+                fmt::format("{}: the system refused {:.0f} MiB of memory ({})", purpose, mebibytes(bytes), std::strerror(errno)));
+  return std::unique_ptr<HostBuffer>(new HostBuffer(static_cast<std::byte*>(data), bytes));
+}
+
+HostBuffer::~HostBuffer() {
+  if (data_ != nullptr) munmap(data_, bytes_);
+}
+
+}  // namespace pagemill
