@@ -15,8 +15,24 @@
 namespace pagemill {
 namespace {
 
+/// Where the bytes of one file are: mapped, or in memory.
+class Storage {
+ public:
+  explicit Storage(std::unique_ptr<MappedFile> mapping) : mapping_(std::move(mapping)), name_(mapping_->name()) {}
+  Storage(std::string name, std::string image) : image_(std::make_unique<std::string>(std::move(image))), name_(std::move(name)) {}
+
+  const std::string& name() const { return name_; }
+  std::span<const std::byte> bytes() const { return mapping_ ? mapping_->bytes() : std::as_bytes(std::span(*image_)); }
+  Result<void> check_intact() const { return mapping_ ? mapping_->check_intact() : Result<void>(); }
+
+ private:
+  std::unique_ptr<MappedFile> mapping_;
+  std::unique_ptr<const std::string> image_;  // stays where it is when the Storage moves
+  std::string name_;
+};
+
 struct Part {
-  std::unique_ptr<MappedFile> mapping;
+  Storage storage;
   GgufFile content;
 };
 
@@ -29,13 +45,13 @@ class GgufSource final : public WeightSource {
     metadata_ = std::move(parts.front().content.metadata);
     for (Part& part : parts) {
       std::move(part.content.tensors.begin(), part.content.tensors.end(), std::back_inserter(tensors_));
-      mappings_.push_back(std::move(part.mapping));
+      storages_.push_back(std::move(part.storage));
     }
     index_.reserve(count);
     for (size_t i = 0; i < count; ++i) index_.emplace(tensors_[i].name, i);
   }
 
-  const std::string& name() const override { return mappings_.front()->name(); }
+  const std::string& name() const override { return storages_.front().name(); }
   std::span<const MetadataEntry> metadata() const override { return metadata_.entries(); }
   const MetadataValue* find_metadata(std::string_view key) const override { return metadata_.find(key); }
   std::span<const TensorView> tensors() const override { return tensors_; }
@@ -46,7 +62,7 @@ class GgufSource final : public WeightSource {
   }
 
   Result<void> check_intact() const override {
-    for (const auto& mapping : mappings_) PM_TRY(mapping->check_intact());
+    for (const Storage& storage : storages_) PM_TRY(storage.check_intact());
     return {};
   }
 
@@ -59,7 +75,7 @@ class GgufSource final : public WeightSource {
   }
 
  private:
-  std::vector<std::unique_ptr<MappedFile>> mappings_;  // outlive the views below
+  std::vector<Storage> storages_;  // outlive the views below
   GgufMetadata metadata_;                              // the first part's
   std::vector<TensorView> tensors_;
   std::unordered_map<std::string_view, size_t> index_;  // views into tensors_
@@ -79,7 +95,7 @@ Result<std::optional<uint64_t>> split_value(const Part& part, std::string_view k
     if (const auto* v = std::get_if<uint64_t>(scalar)) return *v;
     if (const auto* v = std::get_if<int64_t>(scalar); v && *v >= 0) return static_cast<uint64_t>(*v);
   }
-  return fail(ErrorCode::invalid_file, fmt::format("{}: metadata {} is not a count", part.mapping->name(), key), std::string(key));
+  return fail(ErrorCode::invalid_file, fmt::format("{}: metadata {} is not a count", part.storage.name(), key), std::string(key));
 }
 
 Result<SplitPlace> read_split(const Part& part) {
@@ -90,7 +106,7 @@ Result<SplitPlace> read_split(const Part& part) {
   // 0 is what some writers leave in a file that was never split.
   place.count = count && *count != 0 ? *count : 1;
   place.number = number.value_or(0);
-  const std::string& file = part.mapping->name();
+  const std::string& file = part.storage.name();
   if (place.count > limits::kGgufSplits)
     return fail(ErrorCode::invalid_file, fmt::format("{}: split.count is {}, {} at most", file, place.count, limits::kGgufSplits), "split.count");
   if (place.number >= place.count)
@@ -105,16 +121,19 @@ std::optional<std::string> split_prefix(const std::string& file, uint64_t count)
   return file.substr(0, file.size() - ending.size());
 }
 
+Result<Part> read_part(Storage storage) {
+  PM_ASSIGN(GgufFile content, read_gguf_file(storage.name(), storage.bytes()));
+  PM_TRY(storage.check_intact());
+  return Part{std::move(storage), std::move(content)};
+}
+
 Result<Part> open_part(const std::filesystem::path& path) {
-  Part part;
-  PM_ASSIGN(part.mapping, MappedFile::open(path));
-  PM_ASSIGN(part.content, read_gguf_file(part.mapping->name(), part.mapping->bytes()));
-  PM_TRY(part.mapping->check_intact());
-  return part;
+  PM_ASSIGN(auto mapping, MappedFile::open(path));
+  return read_part(Storage(std::move(mapping)));
 }
 
 Result<void> check_first(const Part& part, const SplitPlace& place) {
-  const std::string& file = part.mapping->name();
+  const std::string& file = part.storage.name();
   if (place.number != 0)
     return fail(ErrorCode::invalid_file,
                 fmt::format("{}: this is part {} of {} of a split model; give the first part", file, place.number + 1, place.count),
@@ -129,13 +148,13 @@ Result<void> check_first(const Part& part, const SplitPlace& place) {
 
 /// Opens parts 2 … count and checks that each is the one it claims to be.
 Result<void> open_others(const SplitPlace& first, std::vector<Part>& parts) {
-  const std::string prefix = split_prefix(parts.front().mapping->name(), first.count).value();
+  const std::string prefix = split_prefix(parts.front().storage.name(), first.count).value();
   for (uint64_t i = 1; i < first.count; ++i) {
     PM_ASSIGN(Part part, open_part(fmt::format("{}-{:05}-of-{:05}.gguf", prefix, i + 1, first.count)));
     PM_ASSIGN(const SplitPlace place, read_split(part));
     if (place.number != i || place.count != first.count)
       return fail(ErrorCode::invalid_file,
-                  fmt::format("{}: says it is part {} of {}, and should be part {} of {}", part.mapping->name(), place.number + 1,
+                  fmt::format("{}: says it is part {} of {}, and should be part {} of {}", part.storage.name(), place.number + 1,
                               place.count, i + 1, first.count),
                   "split.no");
     part.content.metadata = {};
@@ -164,6 +183,16 @@ Result<std::unique_ptr<WeightSource>> open_gguf(const std::filesystem::path& pat
                             source->tensors().size()),
                 "split.tensors.count");
   return source;
+}
+
+Result<std::unique_ptr<WeightSource>> open_gguf_image(std::string name, std::string bytes) {
+  PM_ASSIGN(Part part, read_part(Storage(std::move(name), std::move(bytes))));
+  PM_ASSIGN(const SplitPlace place, read_split(part));
+  if (place.count > 1)
+    return fail(ErrorCode::invalid_file, fmt::format("{}: is part of a split model", part.storage.name()), "split.count");
+  std::vector<Part> parts;
+  parts.push_back(std::move(part));
+  return std::make_unique<GgufSource>(std::move(parts));
 }
 
 }  // namespace pagemill

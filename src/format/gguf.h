@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <string>
 
 #include "format/weight_source.h"
 
@@ -12,5 +13,8 @@ namespace pagemill {
 /// and checks its whole structure. Allocates at most the size of the metadata plus limits::kLoadSlackBytes.
 /// Errors name the file and the field. The tensors' values are not looked at.
 Result<std::unique_ptr<WeightSource>> open_gguf(const std::filesystem::path& path);
+
+/// The same for a file that is in memory already; a split one is refused. `name` is what messages call it.
+Result<std::unique_ptr<WeightSource>> open_gguf_image(std::string name, std::string bytes);
 
 }  // namespace pagemill

@@ -69,8 +69,17 @@ uint64_t padded(uint64_t bytes) { return (bytes + kAlignment - 1) / kAlignment *
 
 }  // namespace
 
-void GgufHeader::set(std::string_view key, MetadataScalar value) { metadata_.push_back({std::string(key), {std::move(value)}}); }
-void GgufHeader::set(std::string_view key, MetadataArray value) { metadata_.push_back({std::string(key), {std::move(value)}}); }
+void GgufHeader::set(std::string_view key, MetadataScalar value) { set_value(key, {std::move(value)}); }
+void GgufHeader::set(std::string_view key, MetadataArray value) { set_value(key, {std::move(value)}); }
+
+void GgufHeader::set_value(std::string_view key, MetadataValue value) {
+  for (MetadataEntry& entry : metadata_) {
+    if (entry.key != key) continue;
+    entry.value = std::move(value);
+    return;
+  }
+  metadata_.push_back({std::string(key), std::move(value)});
+}
 
 void GgufHeader::add_tensor(std::string_view name, DType dtype, std::vector<int64_t> shape) {
   PM_CHECK(!shape.empty());

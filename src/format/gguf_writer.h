@@ -25,7 +25,8 @@ class GgufHeader {
     uint64_t bytes;
   };
 
-  /// Integers are stored in 32 bits where all fit, else in 64; doubles as f32 where that loses nothing. A key is set once.
+  /// Integers are stored in 32 bits where all fit, else in 64; doubles as f32 where that loses nothing. Setting a key
+  /// again replaces its value.
   void set(std::string_view key, MetadataScalar value);
   void set(std::string_view key, MetadataArray value);
   void add_tensor(std::string_view name, DType dtype, std::vector<int64_t> shape);
@@ -37,6 +38,8 @@ class GgufHeader {
   std::string serialize() const;
 
  private:
+  void set_value(std::string_view key, MetadataValue value);
+
   std::vector<MetadataEntry> metadata_;
   std::vector<Tensor> tensors_;
   uint64_t data_bytes_ = 0;
