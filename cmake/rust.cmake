@@ -20,9 +20,10 @@ file(GLOB_RECURSE rust_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/rust/src/*.
 add_custom_command(
   OUTPUT ${rust_library}
   COMMAND ${CMAKE_COMMAND} -E env CARGO_TARGET_DIR=${rust_target} ${FLOCK} ${rust_target}/pagemill.lock sh -c
-    "'${CARGO}' build --locked --release --quiet --manifest-path '${rust_manifest}' && cp '${rust_target}/release/libpagemill_text.a' '${rust_library}'"
+    "'${CARGO}' build --locked --release --manifest-path '${rust_manifest}' && cp '${rust_target}/release/libpagemill_text.a' '${rust_library}'"
   DEPENDS ${rust_sources} ${rust_manifest} ${CMAKE_SOURCE_DIR}/rust/Cargo.lock
   COMMENT "Building the Rust library"
+  USES_TERMINAL  # three minutes from nothing: cargo's own progress is shown
   VERBATIM)
 add_custom_target(pagemill_rust_build DEPENDS ${rust_library})
 
