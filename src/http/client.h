@@ -25,7 +25,8 @@ struct ClientRequest {
   std::function<bool(std::string_view)> on_data;
 };
 
-/// Blocks the calling thread. One client may be used by one thread at a time; connections are kept alive.
+/// Blocks the calling thread. One client may be used by one thread at a time; connections are kept alive. Any status is a
+/// success; so is a transfer that on_data ended.
 class Client {
  public:
   Client();

@@ -4,9 +4,11 @@
 // return within a millisecond: longer work goes to a worker pool and answers through its Responder from any thread.
 #pragma once
 
+#include <any>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -18,22 +20,16 @@ namespace pagemill::http {
 
 struct ServerLimits {
   size_t header_bytes_max = 16 << 10;          // 431 beyond
+  int header_count_max = 100;                  // 431 beyond
   size_t body_bytes_max = 64 << 20;            // 413 beyond, before reading the rest
+  size_t body_bytes_total_max = size_t{2} << 30;  // of all requests under way; 503 beyond
   int connections_max = 10'000;                // accepting pauses beyond
   int connections_per_address_max = 10'000;
   int header_timeout_s = 10;                   // the whole header must be there
   int body_timeout_s = 60;                     // the whole body at 64 KiB/s or better, at least this long
-  int idle_timeout_s = 75;                     // between requests
+  int idle_timeout_s = 75;                     // between requests, and before the first
   int write_stall_timeout_s = 60;              // without progress
   size_t write_buffer_bytes_max = 1 << 20;     // per stream; the producer is told to wait or is cancelled beyond
-};
-
-struct ServerOptions {
-  std::string host = "127.0.0.1";
-  uint16_t port = 8080;                        // 0 = any free one
-  int io_threads = 0;                          // 0 = one per four cores
-  std::string tls_certificate_file, tls_key_file;
-  ServerLimits limits;
 };
 
 using Header = std::pair<std::string, std::string>;
@@ -41,12 +37,13 @@ using Header = std::pair<std::string, std::string>;
 struct Request {
   std::string method;
   std::string target;                          // as sent: "/v1/models?x=1"
-  std::string path;                            // decoded, without the query, never with ".." or NUL
-  std::string query;
-  std::vector<Header> headers;
+  std::string path;                            // decoded, without the query; UTF-8, no control characters, no "." or ".." segment
+  std::string query;                           // as sent, without the "?"
+  std::vector<Header> headers;                 // without trailers
   std::string body;
   std::string peer_address;
   bool tls = false;
+  std::any admission;                          // what the HeadHandler left for the Handler
 
   /// The first header of that name (any case), or empty.
   std::string_view header(std::string_view name) const;
@@ -58,6 +55,16 @@ struct Response {
   std::string body;
 };
 
+struct ServerOptions {
+  std::string host = "127.0.0.1";              // an address or a name; a name binds its first address
+  uint16_t port = 8080;                        // 0 = any free one
+  int io_threads = 0;                          // 0 = one per four cores
+  std::string tls_certificate_file, tls_key_file;  // PEM, both or none
+  ServerLimits limits;
+  /// The answer to a request that the server itself refuses (400, 408, 413, 431, 500, 501, 503, 505); plain text where empty.
+  std::function<Response(int status, std::string_view message)> refusal;
+};
+
 /// How a request is answered: once with send(), or as a stream with start() … write() … finish(). Any thread; calls of one
 /// responder must not overlap. Dropping it unanswered sends 500.
 class Responder {
@@ -66,26 +73,37 @@ class Responder {
   virtual void send(Response response) = 0;
   /// Begins a response of unknown length (chunked; text/event-stream for SSE).
   virtual void start(int status, std::vector<Header> headers) = 0;
-  /// False once the peer is gone or the buffer's bound was hit: stop producing.
-  virtual bool write(std::string bytes) = 0;
+  /// False once the peer is gone, or where the buffer's bound would be passed: the connection is then closed. Stop producing.
+  virtual bool write(std::string_view bytes) = 0;
   virtual void finish() = 0;
-  /// Called once, on the connection's thread, if the peer goes away before the answer is complete.
+  /// Called once, on the connection's thread, if the peer goes away (or is cut off) before finish() or send(). A peer that
+  /// closes its sending half counts as gone. Set it before the answer begins.
   virtual void on_disconnect(std::function<void()> callback) = 0;
+  /// Bytes that the peer has not taken yet. A producer may merge what it has to say while this is large.
   virtual size_t buffered_bytes() const = 0;
+  /// Which io thread the connection lives on: 0 … Server::io_threads() - 1.
+  virtual int io_thread() const = 0;
 };
 
 /// Called on an io thread with the whole request.
 using Handler = std::function<void(Request, std::shared_ptr<Responder>)>;
+/// Called on an io thread when the head has been read and before the body is: an answer refuses the request unread.
+using HeadHandler = std::function<std::optional<Response>(Request&)>;
 
 class Server {
  public:
-  /// Binds and listens; an address in use is an error that names it.
-  static Result<std::unique_ptr<Server>> listen(const ServerOptions& options, Handler handler);
-  /// Stops accepting, closes connections, joins its threads.
+  /// Binds and listens; an address in use is an error that names it. Connections wait in the system's queue until start().
+  static Result<std::unique_ptr<Server>> listen(const ServerOptions& options);
+  /// Stops accepting, closes connections, joins its threads. No handler runs afterwards; responders may be used and do nothing.
   virtual ~Server() = default;
+  /// Starts accepting. Once.
+  virtual void start(Handler handler, HeadHandler head_handler = {}) = 0;
   virtual uint16_t port() const = 0;
   virtual int connections() const = 0;
-  /// Stops accepting; answers what is under way.
+  virtual int io_threads() const = 0;
+  /// Runs `task` on an io thread. Any thread.
+  virtual void post(int io_thread, std::function<void()> task) = 0;
+  /// Stops accepting and closes idle connections; answers what is under way, each with "Connection: close".
   virtual void stop_accepting() = 0;
 };
 
