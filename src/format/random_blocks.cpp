@@ -51,6 +51,16 @@ double unit_deviation(DType dtype) {
   return 1;
 }
 
+const std::vector<float>& standard_normals() {
+  static const std::vector<float> table = [] {
+    SplitMix64 random(1);
+    std::vector<float> values(kTable);
+    for (float& value : values) value = static_cast<float>(random.normal());
+    return values;
+  }();
+  return table;
+}
+
 // Makes each run's min equal to its scale, so that with dmin = d · (middle q) every run has mean 0.
 void equal_scale_min(std::byte* packed) {
   for (int j = 0; j < 4; ++j) {
@@ -63,8 +73,8 @@ void equal_scale_min(std::byte* packed) {
 
 RandomBlocks::RandomBlocks(DType dtype, RandomValues values, uint64_t seed) : dtype_(dtype), values_(values), random_(seed) {
   if (traits(dtype).quantized) return;
-  table_.resize(kTable);
-  for (float& value : table_) value = static_cast<float>(values.mean + values.deviation * random_.normal());
+  table_ = standard_normals();
+  for (float& value : table_) value = static_cast<float>(values.mean + values.deviation * double{value});
 }
 
 void RandomBlocks::fill(std::span<std::byte> blocks) {
