@@ -25,7 +25,6 @@ pub struct ByteLevel {
     pub normalize_nfc: bool,
     pub splitter: Splitter,
     pub byte_ids: [u32; 256],
-    pub unknown: Option<u32>,
     pub merges: Merges,
     /// Bytes of each token, when a piece that is a token as a whole is taken without merging; else none.
     pub whole: Option<AHashMap<Box<[u8]>, u32>>,
@@ -166,10 +165,7 @@ impl ByteLevel {
                 return;
             }
             symbols.clear();
-            let spelled = piece.bytes().map(|byte| match self.byte_ids[byte as usize] {
-                NO_ID => self.unknown.unwrap_or(NO_ID),
-                id => id,
-            });
+            let spelled = piece.bytes().map(|byte| self.byte_ids[byte as usize]);
             // A byte that the vocabulary cannot spell is dropped, as Hugging Face does.
             symbols.extend(spelled.filter(|&id| id != NO_ID));
             self.merges.apply(&mut symbols, scratch);

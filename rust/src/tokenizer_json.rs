@@ -160,7 +160,7 @@ fn native(json: &Json) -> Result<Option<Engine>> {
         return Ok(None);
     };
     let spelled = ids.iter().filter_map(|(token, &id)| Some((byte_map::bytes_of(token)?, id)));
-    let engine = ByteLevel::new(spelled, splitter, nfc, ignore_merges, merges(model, &ids)?, None);
+    let engine = ByteLevel::new(spelled, splitter, nfc, ignore_merges, merges(model, &ids)?);
     Ok(Some(Engine::ByteLevel(engine)))
 }
 

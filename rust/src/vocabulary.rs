@@ -11,7 +11,7 @@ use ahash::AHashMap;
 pub const TOKENS_MAX: usize = 1 << 20;
 pub const MERGES_MAX: usize = 4 << 20;
 /// Longest token. Real ones stay below 1 KB.
-const TOKEN_BYTES_MAX: usize = 1 << 16;
+const TOKEN_BYTES_MAX: usize = 2048;
 
 /// Values of `tokenizer.ggml.token_type`.
 mod token_type {
@@ -196,7 +196,6 @@ fn byte_level(vocabulary: &Vocabulary, ids: &Ids, kinds: &[TokenKind]) -> Result
         normalize_nfc,
         ignore_merges,
         merges,
-        vocabulary.unknown,
     ))
 }
 
@@ -208,7 +207,6 @@ impl ByteLevel {
         normalize_nfc: bool,
         ignore_merges: bool,
         merges: Merges,
-        unknown: Option<u32>,
     ) -> ByteLevel {
         let mut byte_ids = [NO_ID; 256];
         let mut whole = ignore_merges.then(AHashMap::new);
@@ -220,7 +218,7 @@ impl ByteLevel {
                 whole.insert(bytes.into(), id);
             }
         }
-        ByteLevel { normalize_nfc, splitter, byte_ids, unknown, merges, whole }
+        ByteLevel { normalize_nfc, splitter, byte_ids, merges, whole }
     }
 }
 

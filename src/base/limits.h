@@ -25,7 +25,7 @@ inline constexpr int32_t kModelContext = 16'777'216;
 
 // Text.
 inline constexpr size_t kMerges = 4u << 20;
-inline constexpr size_t kTokenBytes = 65'536;
+inline constexpr size_t kTokenBytes = 2'048;
 inline constexpr size_t kTemplateBytes = 1u << 20;
 inline constexpr uint64_t kTemplateFuel = 5'000'000;
 inline constexpr int kTemplateDepth = 200;
