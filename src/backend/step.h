@@ -82,11 +82,13 @@ struct StepInputs {
   GroupTables group[kKvGroupsMax];
 
   // Sampling.
-  std::span<const int32_t> logit_rows;   // [logit_rows] rows whose next token is wanted, ascending
+  std::span<const int32_t> logit_rows;   // [logit_rows] rows whose next token is wanted, ascending; a row that several choices start from is repeated
   std::span<const SamplingRow> sampling; // [logit_rows]
   std::span<const HistoryEntry> history;
   std::span<const BiasEntry> bias;
   std::span<const uint32_t> masks;       // [masks, ⌈vocab / 32⌉] bit set = allowed
+
+  std::span<const int32_t> score_rows;   // rows whose logits are wanted beside logit_rows (prompt log-probabilities), ascending
 };
 
 /// What sampling one logit row gives. Log-probabilities are of the raw logits (before penalties, masks and temperature).

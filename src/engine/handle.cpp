@@ -68,12 +68,18 @@ size_t EventQueue::drain(std::vector<EngineEvent>& out) {
 }
 
 bool EventQueue::push(EngineEvent& event) {
+  if (closed_.load(std::memory_order_relaxed)) return true;
   const uint64_t tail = tail_.load(std::memory_order_relaxed);
   if (tail - head_.load(std::memory_order_acquire) == ring_.size()) return false;
   ring_[tail & (ring_.size() - 1)] = std::move(event);
   tail_.store(tail + 1, std::memory_order_release);
   pushed_ = true;
   return true;
+}
+
+bool EventQueue::full() const {
+  if (closed_.load(std::memory_order_relaxed)) return false;
+  return tail_.load(std::memory_order_relaxed) - head_.load(std::memory_order_acquire) == ring_.size();
 }
 
 void EventQueue::push_last(EngineEvent event) {

@@ -125,11 +125,15 @@ class EventQueue {
 
   /// Reader: moves everything that is there to the end of `out`; returns how many.
   size_t drain(std::vector<EngineEvent>& out);
+  /// Reader: it will read no more; what still comes is dropped. The requests should be cancelled too.
+  void close() { closed_.store(true, std::memory_order_relaxed); }
 
   /// Engine: false where the ring is full (`event` is untouched then).
   bool push(EngineEvent& event);
   /// Engine, when it goes away: takes the event even where the ring is full. No push() may follow.
   void push_last(EngineEvent event);
+  /// Engine: push() would fail.
+  bool full() const;
   /// Engine: something was pushed since the last flush.
   bool pushed() const { return pushed_; }
   /// Engine: calls `wake` if anything was pushed since the last flush.
@@ -142,6 +146,7 @@ class EventQueue {
   alignas(64) std::atomic<uint64_t> tail_{0};  // next to write
   struct Last;                           // a list of push_last()'s events, newest first
   std::atomic<Last*> last_{nullptr};
+  std::atomic<bool> closed_{false};
   bool pushed_ = false;                  // engine thread only
 };
 

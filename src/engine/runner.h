@@ -19,33 +19,33 @@ using Ticket = uint64_t;
 struct StepResult {
   std::span<const SampledToken> tokens;      // [logit_rows] in the step's order
   std::span<const LogprobRow> logprobs;      // [logit_rows]; empty rows where not asked for
+  std::span<const LogprobRow> scores;        // [score_rows]
   int64_t duration_ns = 0;                   // on the device
 };
 
 /// Extra results of a step beside sampled tokens.
 struct StepExtras {
-  /// Rows whose token's log-probability is wanted given the logits of the row before (prompt log-probabilities).
-  struct PromptLogprobs {
-    int32_t row = 0;                         // logits of this row …
-    int32_t target = 0;                      // … score this token
-    int32_t top = 0;
+  /// Log-probabilities of given tokens: the logits of row StepInputs::score_rows[i] score the token targets[i]
+  /// (prompt log-probabilities), with the `score_top` best beside it.
+  std::span<const int32_t> score_targets;
+  int32_t score_top = 0;
+  /// finish() adds the normed hidden states of a sequence's rows to `sum`, row after row: the order, and so the value, does
+  /// not depend on how a prompt was cut into steps.
+  struct Pool {
+    int32_t seq = 0;                         // index in the step
+    std::span<double> sum;                   // [hidden]
   };
-  std::span<const PromptLogprobs> prompt_logprobs;
-  /// Sequences (indices in the step) whose rows' hidden states are summed into their embedding.
-  std::span<const int32_t> embed_seqs;
+  std::span<const Pool> pools;
 };
 
 /// Used by the engine thread alone.
 class StepRunner {
  public:
   virtual ~StepRunner() = default;
-  /// Starts the step. `inputs` and `copies` must stay valid until its finish().
+  /// Starts the step. Everything given must stay valid until its finish().
   virtual Result<Ticket> begin(const StepInputs& inputs, std::span<const KvCopy> copies, const StepExtras& extras) = 0;
   /// Waits for the oldest ticket. An error means that the device or the model's file failed for good.
   virtual Result<StepResult> finish(Ticket ticket) = 0;
-  /// Of the step finished last, in the order they were asked for.
-  virtual std::span<const LogprobRow> prompt_logprobs() const = 0;
-  virtual std::span<const float> embedding_sums() const = 0;  // [embed_seqs, hidden]
   /// 1 where begin() runs the step to its end (the CPU), 2 where steps overlap.
   virtual int tickets_max() const = 0;
 };

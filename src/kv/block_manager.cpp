@@ -148,6 +148,17 @@ int32_t BlockManager::needed(const Sequence& sequence, int32_t count, int32_t gr
 
 int32_t BlockManager::blocks_needed(KvSequenceId id, int32_t count, int32_t group) const { return needed(at(id), count, group); }
 
+int32_t BlockManager::reservable(KvSequenceId id, int32_t count) const {
+  const Sequence& sequence = at(id);
+  for (int32_t group = 0; group < groups(); ++group) {
+    const int32_t available = blocks_available(group) - (must_copy(sequence, group) ? 1 : 0);
+    if (available < 0) return 0;
+    const auto have = static_cast<int32_t>(sequence.tables[static_cast<size_t>(group)].blocks.size());
+    count = std::min(count, (have + available) * kBlock - sequence.committed);
+  }
+  return count;
+}
+
 bool BlockManager::try_reserve(KvSequenceId id, int32_t count, std::vector<KvCopy>& copies) {
   Sequence& sequence = at(id);
   PM_CHECK(count >= 0 && sequence.committed + count <= config_.sequence_tokens_max, "{} tokens after {} are more than {}",

@@ -76,6 +76,8 @@ class BlockManager {
 
   /// Blocks that reserve() would need for `count` more tokens, and what could be had at most (free + cached).
   int32_t blocks_needed(KvSequenceId sequence, int32_t count, int32_t group) const;
+  /// The most tokens ≤ `count` that reserve() would grant now.
+  int32_t reservable(KvSequenceId sequence, int32_t count) const;
   int32_t blocks_available(int32_t group) const { return pool(group).available(); }
   KvCounts counts(int32_t group) const { return pool(group).counts(); }
   int32_t groups() const { return static_cast<int32_t>(pools_.size()); }

@@ -1,0 +1,304 @@
+#include "engine/scheduler.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace pagemill {
+
+namespace {
+
+bool before(const Sequence* a, const Sequence* b) { return goes_before(*a, *b); }
+
+void insert_sorted(std::vector<Sequence*>& list, Sequence& sequence) {
+  list.insert(std::upper_bound(list.begin(), list.end(), &sequence, before), &sequence);
+}
+
+}  // namespace
+
+Scheduler::Scheduler(const SchedulerConfig& config, BlockManager& blocks)
+    : config_(config), blocks_(blocks), pacer_(config.max_step_ns), promised_(static_cast<size_t>(blocks.groups())),
+      available_before_(static_cast<size_t>(blocks.groups())) {
+  PM_CHECK(config.max_num_seqs > 0 && config.max_num_seqs <= config.max_num_batched_tokens, "{} sequences do not fit {} rows",
+           config.max_num_seqs, config.max_num_batched_tokens);
+  running_.reserve(static_cast<size_t>(config.max_num_seqs));
+}
+
+void Scheduler::add(Sequence& sequence) {
+  sequence.state = SequenceState::waiting;
+  queue_.push(sequence);
+}
+
+void Scheduler::fork(Request& request) {
+  Sequence& first = *request.choices[0];
+  seats_used_ -= request.choices_to_fork();  // each choice takes its own from here on
+  request.forked = true;
+  for (size_t i = 1; i < request.choices.size(); ++i) {
+    Sequence& choice = *request.choices[i];
+    choice.tokens = first.tokens;
+    choice.tokens.reserve(first.tokens.capacity());
+    choice.unsent_from = first.unsent_from;
+    choice.scheduled = first.scheduled;
+    choice.kv = blocks_.fork(first.kv);
+    enter_running(choice);
+  }
+}
+
+void Scheduler::end(Sequence& sequence) {
+  switch (sequence.state) {
+    case SequenceState::waiting:
+      // Choices that were never forked wait in no queue.
+      if (sequence.choice == 0) queue_.remove(sequence);
+      break;
+    case SequenceState::running:
+      leave_running(sequence);
+      break;
+    case SequenceState::preempted:
+      std::erase(preempted_, &sequence);
+      break;
+    case SequenceState::ended:
+      return;
+  }
+  sequence.state = SequenceState::ended;
+  ++sequence.epoch;
+}
+
+void Scheduler::enter_running(Sequence& sequence) {
+  sequence.state = SequenceState::running;
+  insert_sorted(running_, sequence);
+  seats_used_ += seats(sequence);
+}
+
+void Scheduler::leave_running(Sequence& sequence) {
+  blocks_.close(sequence.kv);
+  sequence.kv = 0;
+  sequence.scheduled = 0;
+  sequence.pending = 0;
+  std::erase(running_, &sequence);
+  seats_used_ -= seats(sequence);
+}
+
+void Scheduler::preempt(StepPlan& plan, Sequence& sequence) {
+  drop_entry(plan, sequence);
+  leave_running(sequence);
+  sequence.state = SequenceState::preempted;
+  ++sequence.epoch;
+  sequence.wanted_blocks = 0;
+  insert_sorted(preempted_, sequence);
+  ++preemptions_;
+  ++sequence.request->usage.preemptions;
+}
+
+bool Scheduler::schedule(StepPlan& plan, TimeNs now_ns) {
+  plan.entries.clear();
+  plan.copies.clear();
+  plan.rows = plan.decode_rows = plan.logit_rows = plan.score_rows = 0;
+  schedule_decodes(plan);
+  int32_t budget = std::min(config_.max_num_batched_tokens - plan.rows, pacer_.prompt_rows(plan.rows));
+  schedule_prompts(plan, budget);
+  admit(plan, budget, now_ns);
+  if (plan.entries.empty()) return false;
+  plan.number = ++steps_;
+  count_as_scheduled(plan);
+  return true;
+}
+
+/// One row left to compute, its token known or about to come from the step in flight.
+bool Scheduler::may_decode(const Sequence& sequence) const {
+  if (sequence.remaining() != 1) return false;
+  if (sequence.pending == 0) return true;
+  // Ahead of its own last token: only if that token cannot matter to the choice of the next, and will not be the last.
+  return sequence.request->choices_to_fork() == 0 && !sequence.needs_last_token() &&
+         sequence.sampling->output_tokens() + sequence.pending < sequence.sampling->output_max();
+}
+
+void Scheduler::schedule_decodes(StepPlan& plan) {
+  for (size_t i = 0; i < running_.size(); ++i) {
+    Sequence& sequence = *running_[i];
+    if (may_decode(sequence) && reserve_decode(plan, sequence)) add_entry(plan, sequence, 1);
+  }
+  plan.decode_rows = plan.rows;
+}
+
+/// Room for one more row, taken from worse sequences where need be; false if this one was itself the worst.
+bool Scheduler::reserve_decode(StepPlan& plan, Sequence& sequence) {
+  while (!blocks_.try_reserve(sequence.kv, uncommitted(sequence) + 1, plan.copies)) {
+    Sequence& worst = *running_.back();
+    preempt(plan, worst);
+    if (&worst == &sequence) return false;
+  }
+  return true;
+}
+
+void Scheduler::schedule_prompts(StepPlan& plan, int32_t& budget) {
+  bool others = !queue_.empty() || !preempted_.empty();
+  for (size_t i = running_.size(), prompts = 0; i-- > 0 && !others;) {
+    others = running_[i]->remaining() > 1 && ++prompts > 1;
+  }
+  for (size_t i = 0; i < running_.size() && budget > 0; ++i) {
+    Sequence& sequence = *running_[i];
+    if (sequence.remaining() <= 1) continue;
+    const int32_t share = others ? std::max(1, budget - budget / 4) : budget;
+    int32_t chunk = schedule_chunk(plan, sequence, share);
+    while (chunk == 0 && running_.back() != &sequence) {
+      const int32_t rows = plan.rows;
+      preempt(plan, *running_.back());
+      budget += rows - plan.rows;
+      chunk = schedule_chunk(plan, sequence, share);
+    }
+    budget -= chunk;
+  }
+}
+
+/// Adds up to `chunk` rows, as many as there are blocks for; returns how many.
+int32_t Scheduler::schedule_chunk(StepPlan& plan, Sequence& sequence, int32_t chunk) {
+  const int32_t ahead = uncommitted(sequence);
+  chunk = std::min(chunk, sequence.remaining());
+  chunk = blocks_.reservable(sequence.kv, ahead + chunk) - ahead;
+  if (chunk <= 0) return 0;
+  const bool reserved = blocks_.try_reserve(sequence.kv, ahead + chunk, plan.copies);
+  PM_CHECK(reserved, "reservable() promised {} rows", chunk);
+  add_entry(plan, sequence, chunk);
+  return chunk;
+}
+
+void Scheduler::add_entry(StepPlan& plan, Sequence& sequence, int32_t count) {
+  plan.entries.push_back({.sequence = &sequence, .epoch = sequence.epoch, .first = sequence.scheduled, .count = count});
+  plan.rows += count;
+}
+
+void Scheduler::drop_entry(StepPlan& plan, const Sequence& sequence) {
+  const auto entry = std::find_if(plan.entries.begin(), plan.entries.end(),
+                                  [&](const PlanEntry& each) { return each.sequence == &sequence; });
+  if (entry == plan.entries.end()) return;
+  plan.rows -= entry->count;
+  if (entry - plan.entries.begin() < plan.decode_rows) --plan.decode_rows;
+  plan.entries.erase(entry);
+}
+
+Sequence* Scheduler::next_waiting() const {
+  Sequence* fresh = queue_.front();
+  if (preempted_.empty()) return fresh;
+  Sequence* again = preempted_.front();
+  return fresh && fresh->request->spec.priority < again->request->spec.priority ? fresh : again;
+}
+
+void Scheduler::admit(StepPlan& plan, int32_t& budget, TimeNs now_ns) {
+  for (int32_t group = 0; group < blocks_.groups(); ++group) {
+    int32_t& promised = promised_[static_cast<size_t>(group)] = 0;
+    for (const Sequence* sequence : running_) promised += blocks_to_finish_prompt(*sequence, group);
+  }
+  while (budget > 0) {
+    Sequence* sequence = next_waiting();
+    if (!sequence) return;
+    while (!try_start(*sequence, now_ns)) {
+      if (!make_way(plan, budget, *sequence)) return;
+    }
+    budget -= schedule_chunk(plan, *sequence, budget);
+    for (int32_t group = 0; group < blocks_.groups(); ++group) {
+      promised_[static_cast<size_t>(group)] += blocks_to_finish_prompt(*sequence, group);
+    }
+  }
+}
+
+/// Preempts one sequence of a strictly worse priority.
+bool Scheduler::make_way(StepPlan& plan, int32_t& budget, const Sequence& sequence) {
+  if (running_.empty()) return false;
+  Sequence& worst = *running_.back();
+  if (worst.request->spec.priority <= sequence.request->spec.priority) return false;
+  for (int32_t group = 0; group < blocks_.groups(); ++group) {
+    promised_[static_cast<size_t>(group)] -= blocks_to_finish_prompt(worst, group);
+  }
+  const int32_t rows = plan.rows;
+  preempt(plan, worst);
+  budget += rows - plan.rows;
+  return true;
+}
+
+/// Blocks that the unscheduled rest of a running prompt takes; of a windowed group no more than it keeps at once.
+int32_t Scheduler::blocks_to_finish_prompt(const Sequence& sequence, int32_t group) const {
+  if (sequence.remaining() <= 1) return 0;
+  const int32_t needed = blocks_.blocks_needed(sequence.kv, uncommitted(sequence) + sequence.remaining(), group);
+  const int32_t window = blocks_.config().groups[static_cast<size_t>(group)].window;
+  if (window == 0) return needed;
+  return std::min(needed, (window + config_.max_num_batched_tokens) / limits::kBlockTokens + 2);
+}
+
+/// Opens the sequence's blocks and makes it run, if there are seats and blocks for its whole prompt.
+bool Scheduler::try_start(Sequence& sequence, TimeNs now_ns) {
+  const bool alone = running_.empty();
+  if (!alone && seats_used_ + seats(sequence) > config_.max_num_seqs) return false;
+  const auto left = [&](int32_t group) {
+    // A block for each running sequence's next tokens, or answers would preempt what has just started.
+    return blocks_.blocks_available(group) - promised_[static_cast<size_t>(group)] - running();
+  };
+  if (!alone && sequence.wanted_blocks > left(sequence.wanted_group)) return false;
+
+  Request& request = *sequence.request;
+  int32_t cached_max = INT32_MAX;
+  if (request.spec.sampling.prompt_logprobs >= 0) cached_max = request.scored;  // the rest's logits are wanted
+  if (request.spec.pooled_embedding) cached_max = 0;
+  for (int32_t group = 0; group < blocks_.groups(); ++group) available_before_[static_cast<size_t>(group)] = blocks_.blocks_available(group);
+  int32_t cached = 0;
+  sequence.kv = blocks_.open(sequence.tokens, request.spec.cache_salt, &cached, cached_max);
+  sequence.scheduled = cached;
+  for (int32_t group = 0; group < blocks_.groups() && !alone; ++group) {
+    const int32_t needed = std::max(1, blocks_to_finish_prompt(sequence, group));
+    if (needed <= left(group)) continue;
+    sequence.wanted_blocks = needed + available_before_[static_cast<size_t>(group)] - blocks_.blocks_available(group);
+    sequence.wanted_group = group;
+    blocks_.close(std::exchange(sequence.kv, 0));
+    sequence.scheduled = 0;
+    return false;
+  }
+
+  if (sequence.state == SequenceState::preempted) {
+    std::erase(preempted_, &sequence);
+  } else {
+    queue_.remove(sequence);
+    queue_.charge_prompt(request.spec.tenant, static_cast<int32_t>(sequence.tokens.size()) - cached);
+    request.started = true;
+    request.first_scheduled_ns = now_ns;
+    request.usage.cached_tokens = cached;
+    prefix_queries_ += sequence.tokens.size();
+    prefix_hits_ += static_cast<uint64_t>(cached);
+  }
+  if (sequence.sampling) {  // so that no token of the answer moves it
+    sequence.tokens.reserve(static_cast<size_t>(request.prompt_tokens + sequence.sampling->output_max()));
+  }
+  enter_running(sequence);
+  return true;
+}
+
+void Scheduler::count_as_scheduled(StepPlan& plan) {
+  for (PlanEntry& entry : plan.entries) {
+    Sequence& sequence = *entry.sequence;
+    Request& request = *sequence.request;
+    if (entry.first >= static_cast<int32_t>(sequence.tokens.size())) entry.token_from = sequence.pending_row;
+    sequence.scheduled += entry.count;
+    const bool last_row = sequence.remaining() == 0;
+    if (last_row && sequence.sampling) {
+      entry.logit_begin = plan.logit_rows;
+      entry.logit_rows = 1 + request.choices_to_fork();
+      plan.logit_rows += entry.logit_rows;
+      ++sequence.pending;
+      sequence.pending_row = entry.logit_begin;
+    }
+    if (request.spec.sampling.prompt_logprobs >= 0) {
+      // The row at position p scores the token at p + 1; rows computed again after a preemption score nothing.
+      entry.score_first = std::max(entry.first, request.scored);
+      const int32_t end = std::min(entry.first + entry.count, request.prompt_tokens - 1);
+      entry.score_rows = std::max(0, end - entry.score_first);
+      entry.score_begin = plan.score_rows;
+      plan.score_rows += entry.score_rows;
+    }
+    ++request.in_flight;
+  }
+}
+
+void Scheduler::computed(const PlanEntry& entry) {
+  Sequence& sequence = *entry.sequence;
+  blocks_.commit(sequence.kv, std::span(sequence.tokens).subspan(static_cast<size_t>(entry.first), static_cast<size_t>(entry.count)));
+}
+
+}  // namespace pagemill

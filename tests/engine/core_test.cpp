@@ -1,0 +1,306 @@
+// EngineCore on the fake device: what a request's reader sees, in virtual time, one step at a time.
+#include "engine/core.h"
+
+#include <numeric>
+
+#include "simulation/fake_device.h"
+
+namespace pagemill {
+namespace {
+
+using simulation::FakeDevice;
+using simulation::FakeModel;
+using simulation::Oracle;
+
+struct Reader {
+  std::shared_ptr<EventQueue> queue = std::make_shared<EventQueue>(nullptr, 64);
+  std::map<int32_t, std::vector<int32_t>> tokens;       // per choice
+  std::map<int32_t, ChoiceEndEvent> choice_ends;
+  std::vector<TokenLogprob> scores;
+  std::vector<float> embedding;
+  std::vector<EndEvent> ends;
+
+  void drain() {
+    std::vector<EngineEvent> events;
+    queue->drain(events);
+    for (EngineEvent& event : events) {
+      EXPECT_TRUE(ends.empty()) << "an event after End";
+      if (auto* t = std::get_if<TokenEvent>(&event.body)) tokens[t->choice].insert(tokens[t->choice].end(), t->tokens.begin(), t->tokens.end());
+      if (auto* c = std::get_if<ChoiceEndEvent>(&event.body)) choice_ends[c->choice] = *c;
+      if (auto* s = std::get_if<PromptLogprobsEvent>(&event.body)) {
+        EXPECT_EQ(static_cast<size_t>(s->first), scores.size() + 1);
+        scores.insert(scores.end(), s->logprobs.begin(), s->logprobs.end());
+      }
+      if (auto* e = std::get_if<EmbeddingEvent>(&event.body)) embedding = e->values;
+      if (auto* e = std::get_if<EndEvent>(&event.body)) ends.push_back(*e);
+    }
+  }
+};
+
+struct CoreTest : testing::TestWithParam<int> {
+  FakeModel model{.vocab = 1024, .groups = {{.blocks = 64}, {.blocks = 48, .window = 40}}};
+  int32_t max_num_seqs = 8, max_num_batched_tokens = 32;
+  EngineModelInfo info{.name = "fake", .context_max = 512, .vocab = 1024, .stop_tokens = {0}};
+  ManualClock clock{1000};
+  std::unique_ptr<FakeDevice> device;
+  std::unique_ptr<Admission> admission;
+  std::unique_ptr<EngineCore> core;
+
+  void start() {
+    device = std::make_unique<FakeDevice>(simulation::FakeDeviceConfig{.model = model, .tickets = GetParam()}, clock);
+    admission = std::make_unique<Admission>(AdmissionConfig{.model = info, .max_num_seqs = max_num_seqs, .queued_requests_max = 100});
+    CoreConfig config{.scheduler = {.max_num_seqs = max_num_seqs, .max_num_batched_tokens = max_num_batched_tokens},
+                      .blocks = {.groups = model.groups}, .hidden = 1};
+    core = std::make_unique<EngineCore>(config, *admission, *device, clock);
+  }
+  static std::vector<int32_t> prompt(int32_t length, int32_t first = 1) {
+    std::vector<int32_t> out(static_cast<size_t>(length));
+    std::iota(out.begin(), out.end(), first);
+    return out;
+  }
+  static EngineRequest request(Reader& reader, std::vector<int32_t> tokens, int32_t max_tokens) {
+    EngineRequest r;
+    r.prompt = std::move(tokens);
+    r.sampling.max_tokens = max_tokens;
+    r.sampling.seed = 7;
+    r.events = reader.queue;
+    return r;
+  }
+  RequestId submit(EngineRequest r) {
+    if (!core) start();
+    auto id = admission->accept(r);
+    EXPECT_TRUE(id) << id.error().message;
+    core->submit(*id, std::move(r), clock.now_ns());
+    return *id;
+  }
+  void check_step() {
+    ASSERT_EQ(core->blocks().audit(), "");
+    for (int32_t group = 0; group < core->blocks().groups(); ++group) {
+      const KvCounts counts = core->blocks().counts(group);
+      ASSERT_EQ(counts.free + counts.cached + counts.live, counts.total);
+    }
+  }
+  void run(std::vector<Reader*> readers, int steps = 100'000) {
+    while (steps-- > 0 && core->step()) {
+      check_step();
+      for (Reader* reader : readers) reader->drain();
+    }
+    for (Reader* reader : readers) reader->drain();
+  }
+  std::vector<int32_t> alone(const std::vector<int32_t>& tokens, int32_t max_tokens, uint64_t seed, int32_t min_tokens = 0) const {
+    Oracle oracle(model);
+    for (const int32_t token : tokens) oracle.push(token);
+    std::vector<int32_t> out;
+    while (static_cast<int32_t>(out.size()) < max_tokens) {
+      int32_t token = Oracle::token(oracle.context(), seed, tokens.size() + out.size(), model.vocab);
+      if (token == 0 && static_cast<int32_t>(out.size()) < min_tokens) token = 1;
+      if (token == 0) break;
+      out.push_back(token);
+      oracle.push(token);
+    }
+    return out;
+  }
+};
+
+TEST_P(CoreTest, OneRequestSaysWhatTheModelSays) {
+  Reader reader;
+  submit(request(reader, prompt(100), 50));
+  run({&reader});
+  ASSERT_EQ(reader.ends.size(), 1u);
+  EXPECT_EQ(reader.tokens[0], alone(prompt(100), 50, 7));
+  EXPECT_EQ(reader.ends[0].usage.prompt_tokens, 100);
+  EXPECT_TRUE(core->idle());
+  EXPECT_EQ(core->requests(), 0u);
+  EXPECT_EQ(admission->queued_requests(), 0);
+  EXPECT_EQ(core->blocks().counts(0).live, 0);
+}
+
+TEST_P(CoreTest, ManyRequestsUnderMemoryPressureSayTheSameAsAlone) {
+  std::vector<Reader> readers(24);
+  std::vector<Reader*> all;
+  for (size_t i = 0; i < readers.size(); ++i) {
+    submit(request(readers[i], prompt(20 + 13 * static_cast<int32_t>(i), static_cast<int32_t>(1 + i % 3)), 150));
+    all.push_back(&readers[i]);
+  }
+  run(all);
+  for (size_t i = 0; i < readers.size(); ++i) {
+    ASSERT_EQ(readers[i].ends.size(), 1u) << i;
+    EXPECT_EQ(readers[i].tokens[0], alone(prompt(20 + 13 * static_cast<int32_t>(i), static_cast<int32_t>(1 + i % 3)), 150, 7)) << i;
+  }
+  EXPECT_GT(core->scheduler().preemptions(), 0u);
+  EXPECT_EQ(core->blocks().counts(0).live, 0);
+}
+
+TEST_P(CoreTest, ASecondRequestFindsThePrefixCached) {
+  Reader a, b;
+  submit(request(a, prompt(100), 5));
+  run({&a});
+  submit(request(b, prompt(100), 5));
+  run({&b});
+  EXPECT_EQ(a.ends[0].usage.cached_tokens, 0);
+  EXPECT_EQ(b.ends[0].usage.cached_tokens, 96);
+  EXPECT_EQ(a.tokens, b.tokens);
+}
+
+TEST_P(CoreTest, ChoicesForkFromOnePrompt) {
+  Reader reader;
+  EngineRequest r = request(reader, prompt(37), 40);
+  r.sampling.n = 5;
+  submit(std::move(r));
+  run({&reader});
+  ASSERT_EQ(reader.ends.size(), 1u);
+  EXPECT_EQ(reader.choice_ends.size(), 5u);
+  for (int32_t i = 0; i < 5; ++i) EXPECT_EQ(reader.tokens[i], alone(prompt(37), 40, 7 + static_cast<uint64_t>(i))) << i;
+}
+
+TEST_P(CoreTest, PromptLogprobsAndEmbeddingsDoNotDependOnChunks) {
+  Reader scored, pooled, filler;
+  EngineRequest s = request(scored, prompt(90), 0);
+  s.sampling.prompt_logprobs = 0;
+  EngineRequest e = request(pooled, prompt(90), 1);
+  e.pooled_embedding = true;
+  submit(request(filler, prompt(90), 10));
+  run({&filler});                                       // the prefix is cached, and must not be used
+  submit(std::move(s));
+  submit(std::move(e));
+  run({&scored, &pooled});
+  ASSERT_EQ(scored.scores.size(), 89u);
+  Oracle oracle(model);
+  for (int32_t i = 0; i < 90; ++i) {
+    oracle.push(i + 1);
+    if (i == 89) break;
+    EXPECT_EQ(scored.scores[static_cast<size_t>(i)].logprob, Oracle::logprob(oracle.context(), i + 2)) << i;
+  }
+  EXPECT_EQ(scored.ends[0].reason, FinishReason::length);
+  ASSERT_EQ(pooled.embedding.size(), 1u);
+  EXPECT_FLOAT_EQ(pooled.embedding[0], 1.0f);
+  EXPECT_EQ(pooled.ends[0].reason, FinishReason::stop);
+}
+
+TEST_P(CoreTest, CancelWorksFromEveryState) {
+  max_num_seqs = 1;
+  Reader running, waiting;
+  const RequestId a = submit(request(running, prompt(60), 200));
+  const RequestId b = submit(request(waiting, prompt(60), 200));
+  for (int i = 0; i < 6; ++i) core->step();
+  core->cancel(b);
+  core->cancel(a);
+  core->cancel(a);
+  core->cancel(12345);
+  run({&running, &waiting});
+  ASSERT_EQ(running.ends.size(), 1u);
+  ASSERT_EQ(waiting.ends.size(), 1u);
+  EXPECT_EQ(running.ends[0].reason, FinishReason::cancelled);
+  EXPECT_EQ(waiting.ends[0].reason, FinishReason::cancelled);
+  EXPECT_EQ(core->blocks().counts(0).live, 0);
+  EXPECT_EQ(admission->queued_tokens(), 0);
+}
+
+TEST_P(CoreTest, DeadlinesEndRequestsThatRunAndThatWait) {
+  max_num_seqs = 1;
+  Reader running, waiting;
+  EngineRequest a = request(running, prompt(60), 200), b = request(waiting, prompt(60), 200);
+  a.deadline_ns = 200 * kNsPerMs;
+  b.deadline_ns = 100 * kNsPerMs;
+  a.sampling.min_tokens = b.sampling.min_tokens = 200;
+  submit(std::move(a));
+  submit(std::move(b));
+  run({&running, &waiting});
+  EXPECT_EQ(running.ends.at(0).reason, FinishReason::deadline);
+  EXPECT_EQ(waiting.ends.at(0).reason, FinishReason::deadline);
+  EXPECT_GT(running.tokens[0].size(), 0u);
+  EXPECT_EQ(waiting.tokens[0].size(), 0u);
+}
+
+TEST_P(CoreTest, BetterPriorityTakesThePlaceOfWorse) {
+  max_num_seqs = 1;
+  Reader low, high;
+  EngineRequest a = request(low, prompt(40), 100), b = request(high, prompt(40, 300), 20);
+  a.priority = 5;
+  a.sampling.min_tokens = 100;
+  submit(std::move(a));
+  for (int i = 0; i < 10; ++i) core->step();
+  submit(std::move(b));
+  while (high.ends.empty()) {
+    ASSERT_TRUE(core->step());
+    high.drain();
+    low.drain();
+  }
+  EXPECT_TRUE(low.ends.empty());
+  run({&low, &high});
+  EXPECT_EQ(low.ends.at(0).usage.preemptions, 1);
+  EXPECT_EQ(low.tokens[0], alone(prompt(40), 100, 7, 100));
+}
+
+TEST_P(CoreTest, ASlowReaderGetsEverythingLaterAndTogether) {
+  Reader slow;
+  slow.queue = std::make_shared<EventQueue>(nullptr, 2);
+  EngineRequest r = request(slow, prompt(10), 120);
+  r.sampling.min_tokens = 120;
+  submit(std::move(r));
+  while (core->step()) {
+  }
+  EXPECT_TRUE(core->undelivered());
+  for (int i = 0; i < 10; ++i) {
+    slow.drain();
+    core->step();
+  }
+  EXPECT_EQ(slow.tokens[0], alone(prompt(10), 120, 7, 120));
+  EXPECT_EQ(slow.ends.size(), 1u);
+  EXPECT_FALSE(core->undelivered());
+  EXPECT_EQ(core->requests(), 0u);
+}
+
+TEST_P(CoreTest, AFailedDeviceEndsEveryRequestOnce) {
+  std::vector<Reader> readers(12);
+  std::vector<Reader*> all;
+  for (Reader& reader : readers) {
+    submit(request(reader, prompt(50), 100));
+    all.push_back(&reader);
+  }
+  for (int i = 0; i < 5; ++i) core->step();
+  device->break_down();
+  run(all);
+  for (Reader& reader : readers) {
+    ASSERT_EQ(reader.ends.size(), 1u);
+    EXPECT_EQ(reader.ends[0].reason, FinishReason::error);
+    EXPECT_EQ(reader.ends[0].error.code, ErrorCode::io);
+  }
+  EXPECT_TRUE(core->failed());
+}
+
+TEST_P(CoreTest, ShutDownHandsOverEveryEnd) {
+  std::vector<Reader> readers(12);
+  for (Reader& reader : readers) {
+    reader.queue = std::make_shared<EventQueue>(nullptr, 2);
+    EngineRequest r = request(reader, prompt(50), 100);
+    r.sampling.min_tokens = 100;
+    submit(std::move(r));
+  }
+  for (int i = 0; i < 40; ++i) core->step();
+  core->shut_down();
+  for (Reader& reader : readers) {
+    reader.drain();
+    ASSERT_EQ(reader.ends.size(), 1u);
+    const auto expected = alone(prompt(50), 100, 7, 100);
+    EXPECT_TRUE(std::equal(reader.tokens[0].begin(), reader.tokens[0].end(), expected.begin()));
+  }
+}
+
+TEST_P(CoreTest, QueueBoundsAndContextAreCheckedAtSubmit) {
+  start();
+  Reader reader;
+  auto too_long = admission->accept(request(reader, prompt(500), 100));
+  ASSERT_FALSE(too_long);
+  EXPECT_EQ(too_long.error().code, ErrorCode::context_too_long);
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(admission->accept(request(reader, prompt(5), 5)));
+  auto full = admission->accept(request(reader, prompt(5), 5));
+  ASSERT_FALSE(full);
+  EXPECT_EQ(full.error().code, ErrorCode::resource_exhausted);
+  EXPECT_EQ(admission->queued_requests(), 100);
+}
+
+INSTANTIATE_TEST_SUITE_P(Tickets, CoreTest, testing::Values(1, 2));
+
+}  // namespace
+}  // namespace pagemill
