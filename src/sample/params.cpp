@@ -162,7 +162,6 @@ SamplingParams default_sampling(const SamplingDefaults& defaults) {
   params.min_p = defaults.min_p.value_or(params.min_p);
   params.repetition_penalty = defaults.repetition_penalty.value_or(params.repetition_penalty);
   params.top_k = defaults.top_k.value_or(params.top_k);
-  params.max_tokens = defaults.max_new_tokens;
   return params;
 }
 

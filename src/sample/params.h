@@ -48,7 +48,8 @@ Result<SamplingDefaults> read_sampling_defaults(const json::object& generation_c
 /// `override` on top of `base`.
 SamplingDefaults merge(SamplingDefaults base, const SamplingDefaults& override);
 
-/// The parameters of a request that names none; a request's own fields are written over them.
+/// The parameters of a request that names none, but for max_new_tokens (SessionRequest::default_max_tokens); a request's own fields
+/// are written over them.
 SamplingParams default_sampling(const SamplingDefaults& defaults);
 
 /// Checks every range against the model's vocabulary and the bounds of base/limits.h; normalises (top_k -1 → 0, greedy

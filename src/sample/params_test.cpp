@@ -100,7 +100,8 @@ TEST(SamplingDefaults, ComeFromAGenerationConfig) {
   EXPECT_FLOAT_EQ(params.top_p, 0.8f);
   EXPECT_EQ(params.top_k, 20);
   EXPECT_FLOAT_EQ(params.repetition_penalty, 1.05f);
-  EXPECT_EQ(params.max_tokens, 2048);
+  EXPECT_EQ(qwen->max_new_tokens, 2048);
+  EXPECT_FALSE(params.max_tokens);
   EXPECT_EQ(params.min_p, 0);
   const SamplingDefaults merged = merge(*qwen, {.temperature = 0.0f});
   EXPECT_EQ(merged.temperature, 0.0f);

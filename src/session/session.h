@@ -39,10 +39,15 @@ struct SessionRequest {
   std::string model;
   std::variant<ChatPrompt, TextPrompt, TokenPrompt> prompt;
   SamplingParams sampling;
+  /// Instead of sampling.max_tokens where that is absent (a server's default); both absent = what the context leaves. Unlike
+  /// max_tokens it is cut to what the context leaves.
+  std::optional<int32_t> default_max_tokens;
   std::vector<std::string> stop;         // strings that end the answer; not part of the text unless include_stop
   bool include_stop = false;
+  std::vector<std::string> bad_words;    // added to sampling.bad_words, with and without a space before them
   bool skip_special_tokens = true;
-  bool echo = false;                     // the prompt's text comes first
+  bool echo = false;                     // the prompt's text comes first; sampling.max_tokens may be 0: nothing is generated
+  bool embedding = false;                // no answer: the prompt's embedding
   std::shared_ptr<TokenConstraint> constraint;
   uint64_t tenant = 0;
   uint64_t cache_salt = 0;
@@ -54,14 +59,18 @@ struct SessionRequest {
 struct PreparedRequest {
   SessionRequest request;
   std::vector<int32_t> prompt_tokens;
-  std::string prompt_text;               // rendered; only with echo
+  std::string prompt_text;               // what echo puts first: the text, the tokens' text, or the assistant turn to continue
+  bool prompt_only = false;              // echo with max_tokens 0: the engine makes one token that nobody sees
 };
 
+/// The texts of a choice's events add up to its text, their tokens to its tokens. Text may come later than its tokens (a character
+/// or a stop string may be under way) and an event may have either alone. With echo, a choice's first event is the prompt's
+/// text, without tokens.
 struct TextEvent {
   int32_t choice = 0;
-  std::string text;                      // whole UTF-8 characters; may be empty while a stop string may be under way
-  std::vector<int32_t> tokens;           // the tokens behind it
-  std::vector<TokenLogprob> logprobs;
+  std::string text;                      // whole UTF-8 characters
+  std::vector<int32_t> tokens;           // those of a stop string included, none after it
+  std::vector<TokenLogprob> logprobs;    // one per token where asked for, else empty
 };
 struct PromptEvent {
   std::vector<TokenLogprob> logprobs;    // prompt log-probabilities
@@ -69,25 +78,28 @@ struct PromptEvent {
 struct SessionEmbeddingEvent {
   std::vector<float> values;
 };
+/// Comes once for each choice, after its last TextEvent, also where the whole request was cancelled, timed out or failed.
 struct ChoiceFinished {
   int32_t choice = 0;
   FinishReason reason = FinishReason::stop;
   std::string stop_string;               // which string ended it, if one did
   int32_t stop_token = -1;
 };
+/// Comes once, last.
 struct SessionEnd {
   FinishReason reason = FinishReason::stop;
-  Error error;
-  EngineUsage usage;
+  Error error;                           // with reason error
+  EngineUsage usage;                     // output_tokens: what the events held, and stop tokens
 };
 using SessionEvent = std::variant<TextEvent, PromptEvent, SessionEmbeddingEvent, ChoiceFinished, SessionEnd>;
 
-/// Renders the template and tokenizes; checks the context's length. No engine state is touched. Any thread; may take long.
+/// Renders the template and tokenizes; checks every sampling parameter and the context's length. Errors name the field of the
+/// API's request. No engine state is touched. Any thread; may take long.
 Result<PreparedRequest> prepare(const TextModel& text, const EngineModelInfo& model, SessionRequest request);
 
 class Session {
  public:
-  /// Submits; the session's engine events arrive in `events` with `user_data`.
+  /// Submits; the session's engine events arrive in `events` with `user_data`. `engine` and `text` must outlive the session.
   static Result<std::unique_ptr<Session>> start(EngineHandle& engine, const TextModel& text, PreparedRequest prepared,
                                                 std::shared_ptr<EventQueue> events, uint64_t user_data);
   /// Cancels if it has not ended.
