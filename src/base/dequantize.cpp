@@ -117,12 +117,16 @@ void q5_k(const std::byte* block, float* out) {
 
 void q6_k(const std::byte* block, float* out) {
   const float d = f16(block + Q6K::d);
-  for (int e = 0; e < kSuper; ++e) {
-    const int c = e / 128, r = e % 128;
-    const int low = (u8(block + Q6K::ql + 64 * c + r % 64) >> (4 * (r / 64))) & 15;
-    const int high = (u8(block + Q6K::qh + 32 * c + r % 32) >> (2 * (r / 32))) & 3;
-    const float scale = d * static_cast<float>(i8(block + Q6K::scales + e / 16));
-    out[e] = scale * static_cast<float>((low | high << 4) - 32);
+  for (int k = 0; k < kSuper / 16; ++k) {
+    // Sixteen elements that share a scale share their shifts too.
+    const int e = 16 * k, c = e / 128, r = e % 128;
+    const std::byte *low_bits = block + Q6K::ql + 64 * c + r % 64, *high_bits = block + Q6K::qh + 32 * c + r % 32;
+    const int low_shift = 4 * (r / 64), high_shift = 2 * (r / 32);
+    const float scale = d * static_cast<float>(i8(block + Q6K::scales + k));
+    for (int i = 0; i < 16; ++i) {
+      const int low = (u8(low_bits + i) >> low_shift) & 15, high = (u8(high_bits + i) >> high_shift) & 3;
+      out[e + i] = scale * static_cast<float>((low | high << 4) - 32);
+    }
   }
 }
 
