@@ -24,7 +24,7 @@ struct SamplingParams {
   float frequency_penalty = 0;           // [-2, 2]
   std::optional<uint64_t> seed;          // none = a fresh one
   int32_t n = 1;                         // choices
-  std::optional<int32_t> max_tokens;     // none = what the context leaves
+  std::optional<int32_t> max_tokens;     // none = what the context leaves; 0 = only the prompt is scored (session/ decides)
   int32_t min_tokens = 0;
   bool ignore_eos = false;
   std::vector<int32_t> stop_token_ids;   // end the answer; the token itself is not part of the text

@@ -70,7 +70,8 @@ std::string echoed_text(const TextModel& text, const SessionRequest& request, co
 }
 
 /// Settles max_tokens. The words "maximum context length" are what clients look for.
-Result<void> fit_to_context(SamplingParams& sampling, std::optional<int32_t> default_max_tokens, size_t prompt, int32_t context_max) {
+Result<void> fit_to_context(PreparedRequest& prepared, const SessionRequest& request, SamplingParams& sampling, int32_t context_max) {
+  const size_t prompt = prepared.prompt_tokens.size();
   const auto too_long = [&](const std::string& contents) {
     return fail(ErrorCode::context_too_long,
                 fmt::format("This model's maximum context length is {} tokens. However, {}. Please reduce the length of the input "
@@ -79,9 +80,14 @@ Result<void> fit_to_context(SamplingParams& sampling, std::optional<int32_t> def
                 "input_tokens");
   };
   const int64_t room = context_max - static_cast<int64_t>(prompt);
+  if (prepared.prompt_only || request.embedding) {
+    sampling.max_tokens = 0;
+    if (room >= 0) return {};
+    return too_long(fmt::format("your prompt contains {} input tokens", prompt));
+  }
   if (room < 1) return too_long(fmt::format("your prompt contains {} input tokens and leaves no room for an answer", prompt));
   if (!sampling.max_tokens) {
-    sampling.max_tokens = static_cast<int32_t>(std::min<int64_t>(default_max_tokens.value_or(INT32_MAX), room));
+    sampling.max_tokens = static_cast<int32_t>(std::min<int64_t>(request.default_max_tokens.value_or(INT32_MAX), room));
     return {};
   }
   if (*sampling.max_tokens <= room) return {};
@@ -108,7 +114,7 @@ Result<PreparedRequest> prepare(const TextModel& text, const EngineModelInfo& mo
 
   PM_ASSIGN(prepared.prompt_tokens, std::visit([&](const auto& prompt) { return tokenize(text, prompt); }, request.prompt));
   PM_TRY(check_prompt_tokens(prepared.prompt_tokens, model.vocab));
-  PM_TRY(fit_to_context(sampling, request.default_max_tokens, prepared.prompt_tokens.size(), model.context_max));
+  PM_TRY(fit_to_context(prepared, request, sampling, model.context_max));
   if (request.echo) prepared.prompt_text = echoed_text(text, request, prepared.prompt_tokens);
   prepared.request = std::move(request);
   return prepared;

@@ -110,7 +110,9 @@ TEST(Prepare, EchoKeepsThePromptsText) {
   const auto scored = prepare_test(request);
   EXPECT_EQ(scored->prompt_text, "a text");
   EXPECT_TRUE(scored->prompt_only);
-  EXPECT_EQ(scored->request.sampling.max_tokens, 1);
+  EXPECT_EQ(scored->request.sampling.max_tokens, 0);
+  EXPECT_EQ(fault(request, 6), "") << "the prompt may fill the context";
+  EXPECT_EQ(fault(request, 5), "context_too_long input_tokens");
 
   SessionRequest tokens;
   tokens.prompt = TokenPrompt{test_tokens("some ids")};

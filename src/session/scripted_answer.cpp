@@ -14,7 +14,7 @@ int32_t cut_answer(ScriptedAnswer& answer, const EngineRequest& request, const E
   const SamplingParams& sampling = request.sampling;
   auto& tokens = answer.tokens;
   const auto room = static_cast<size_t>(model.context_max) - request.prompt.size();
-  const size_t length = std::min(room, static_cast<size_t>(std::max(sampling.max_tokens.value_or(INT32_MAX), 1)));
+  const size_t length = std::min(room, static_cast<size_t>(std::max(sampling.max_tokens.value_or(INT32_MAX), 0)));
   for (size_t i = 0; i < std::min(tokens.size(), length); ++i) {
     const int32_t token = tokens[i];
     const bool stops = contains(sampling.stop_token_ids, token) || (!sampling.ignore_eos && contains(model.stop_tokens, token));

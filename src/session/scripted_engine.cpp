@@ -159,11 +159,12 @@ Result<void> ScriptedEngine::check(const EngineRequest& request) const {
     if (token >= 0 && token < model.vocab) continue;
     return fail(ErrorCode::invalid_argument, fmt::format("The prompt has token id {}, the vocabulary {} tokens.", token, model.vocab), "prompt");
   }
-  if (request.prompt.size() >= static_cast<size_t>(model.context_max)) {
+  const int64_t output = request.pooled_embedding ? 0 : request.sampling.max_tokens.value_or(1);
+  if (static_cast<int64_t>(request.prompt.size()) + output > model.context_max) {
     return fail(ErrorCode::context_too_long,
-                fmt::format("This model's maximum context length is {} tokens. However, your prompt contains {} input tokens.",
-                            model.context_max, request.prompt.size()),
-                "prompt");
+                fmt::format("This model's maximum context length is {} tokens. However, you requested {} output tokens and your prompt contains {} input tokens.",
+                            model.context_max, output, request.prompt.size()),
+                "input_tokens");
   }
   if (published_.waiting >= config_.queued_max) {
     return fail(ErrorCode::resource_exhausted, fmt::format("{} requests are waiting already: try again later.", published_.waiting));
@@ -262,7 +263,7 @@ void ScriptedEngine::start_waiting(TimeNs now) {
     if (stream.end) continue;            // cancelled: its timer is due
     stream.answer = config_.script(stream.request);
     stream.stop_token = cut_answer(stream.answer, stream.request, config_.model);
-    if (stream.request.pooled_embedding) stream.answer.tokens.clear(), stream.choices.clear();
+    if (stream.request.pooled_embedding) stream.answer = {}, stream.choices.clear();
     counters_.prompt_tokens += stream.request.prompt.size();
     schedule(stream, now);
   }

@@ -104,6 +104,7 @@ TEST(ScriptedEngine, EndsWhereAnEngineWould) {
   EXPECT_EQ(eos.end->usage.output_tokens, 2);
   EXPECT_EQ(ask(config({4, 2, 6}), {.ignore_eos = true}).tokens.at(0).size(), 3u);
   EXPECT_EQ(ask(config({4, 2, 6}), {.stop_token_ids = {4}}).choice_ends.at(0).stop_token, 4);
+  EXPECT_EQ(ask(config({4, 5, 6}), {.max_tokens = 0}).choice_ends.at(0).reason, FinishReason::length);
   EXPECT_EQ(ask(config(std::vector<int32_t>(5000, 4))).tokens.at(0).size(), 998u) << "the context";
 }
 
@@ -165,7 +166,7 @@ TEST(ScriptedEngine, RefusesWhatAnEngineWould) {
   EXPECT_EQ(code(request(reader, {})), "invalid_argument prompt");
   EXPECT_EQ(code(request(reader, {300})), "invalid_argument prompt");
   EXPECT_EQ(code(request(reader, {-1})), "invalid_argument prompt");
-  EXPECT_EQ(code(request(reader, std::vector<int32_t>(1000, 1))), "context_too_long prompt");
+  EXPECT_EQ(code(request(reader, std::vector<int32_t>(1000, 1))), "context_too_long input_tokens");
   auto other = request(reader, {1});
   other.model = "other";
   EXPECT_EQ(code(other), "not_found model");

@@ -54,8 +54,9 @@ struct Session::State {
   bool ended = false;
 };
 
-/// Null where the choice has finished: the engine may run on for a few tokens after a stop string.
+/// Null where the choice has finished, as the engine may run on for a few tokens after a stop string, and for an embedding.
 Choice* Session::State::find_choice(int32_t index) {
+  if (prepared.request.embedding) return nullptr;
   PM_CHECK(index >= 0 && static_cast<size_t>(index) < choices.size(), "choice {} of {}", index, choices.size());
   Choice& choice = choices[static_cast<size_t>(index)];
   return choice.finished ? nullptr : &choice;
@@ -74,7 +75,7 @@ void Session::State::finish_choice(int32_t index, FinishReason reason, std::stri
   begin_choice(index, out);
   Choice& choice = choices[static_cast<size_t>(index)];
   TextEvent rest{index, {}, {}, {}};
-  if (stop_string.empty() && !prepared.prompt_only) {
+  if (stop_string.empty()) {
     std::string piece;
     choice.detokenizer.finish(piece);
     const int match = choice.matcher.push(piece, rest.text);  // U+FFFD for half a character may complete one
@@ -116,7 +117,7 @@ int Session::State::push_tokens(Choice& choice, const TokenEvent& event, TextEve
 
 void Session::State::on(TokenEvent& event, std::vector<SessionEvent>& out) {
   Choice* choice = find_choice(event.choice);
-  if (choice == nullptr || prepared.prompt_only) return;
+  if (choice == nullptr) return;
   begin_choice(event.choice, out);
   TextEvent text{event.choice, {}, {}, {}};
   const int match = push_tokens(*choice, event, text);
@@ -136,8 +137,7 @@ void Session::State::on(EmbeddingEvent& event, std::vector<SessionEvent>& out) {
 
 void Session::State::on(ChoiceEndEvent& event, std::vector<SessionEvent>& out) {
   if (find_choice(event.choice) == nullptr) return;
-  const FinishReason reason = prepared.prompt_only ? FinishReason::length : event.reason;
-  finish_choice(event.choice, reason, {}, prepared.prompt_only ? -1 : event.stop_token, out);
+  finish_choice(event.choice, event.reason, {}, event.stop_token, out);
   stop_engine_when_done();
 }
 

@@ -60,7 +60,7 @@ struct PreparedRequest {
   SessionRequest request;
   std::vector<int32_t> prompt_tokens;
   std::string prompt_text;               // what echo puts first: the text, the tokens' text, or the assistant turn to continue
-  bool prompt_only = false;              // echo with max_tokens 0: the engine makes one token that nobody sees
+  bool prompt_only = false;              // echo with max_tokens 0: only the prompt's text and log-probabilities are wanted
 };
 
 /// The texts of a choice's events add up to its text, their tokens to its tokens. Text may come later than its tokens (a character

@@ -185,11 +185,10 @@ TEST(Session, EchoPutsThePromptFirst) {
 
 TEST(Session, EchoAloneScoresThePrompt) {
   Talk talk({.sampling = {.max_tokens = 0, .prompt_logprobs = 0}, .echo = true});
-  EXPECT_EQ(talk.engine.submitted.sampling.max_tokens, 1);
+  EXPECT_EQ(talk.engine.submitted.sampling.max_tokens, 0);
   talk.hear(PromptLogprobsEvent{1, std::vector<TokenLogprob>(5)});
-  talk.hear_text("x");
-  talk.hear(ChoiceEndEvent{0, FinishReason::stop, 2});
-  talk.hear(EndEvent{FinishReason::stop, {}, {.prompt_tokens = 6, .output_tokens = 1}});
+  talk.hear(ChoiceEndEvent{0, FinishReason::length, -1});
+  talk.hear(EndEvent{FinishReason::length, {}, {.prompt_tokens = 6}});
   EXPECT_EQ(talk.client.text[0], "prompt");
   EXPECT_TRUE(talk.client.tokens[0].empty());
   EXPECT_EQ(talk.client.prompt_logprobs.size(), 5u);
@@ -201,6 +200,7 @@ TEST(Session, GivesEmbeddings) {
   Talk talk({.embedding = true});
   EXPECT_TRUE(talk.engine.submitted.pooled_embedding);
   talk.hear(EmbeddingEvent{{0.6f, 0.8f}});
+  talk.hear(ChoiceEndEvent{});
   talk.hear(EndEvent{});
   EXPECT_EQ(talk.client.embedding.size(), 2u);
   EXPECT_TRUE(talk.client.finished.empty());
