@@ -22,7 +22,11 @@ ReferenceBackend::ReferenceBackend(int threads)
   device_.name = cpu_model_name();
   device_.isa = "reference";
   device_.memory_total_bytes = total_memory_bytes();
+}
+
+const DeviceInfo& ReferenceBackend::device() const {
   device_.memory_free_bytes = available_memory_bytes();
+  return device_;
 }
 
 void ReferenceBackend::reserve_floats(int64_t floats) {
@@ -41,7 +45,7 @@ Result<std::unique_ptr<DeviceBuffer>> ReferenceBackend::allocate(size_t bytes, s
 }
 
 Result<std::unique_ptr<Weight>> ReferenceBackend::prepare_weight(const WeightBytes& weight) {
-  reserve_floats(kWeightRows * weight.in);
+  if (weight.out > 1) reserve_floats(kWeightRows * weight.in);
   return std::make_unique<ReferenceWeight>(weight);
 }
 
