@@ -45,7 +45,7 @@ Result<std::unique_ptr<DeviceBuffer>> ReferenceBackend::allocate(size_t bytes, s
 }
 
 Result<std::unique_ptr<Weight>> ReferenceBackend::prepare_weight(const WeightBytes& weight) {
-  if (weight.out > 1) reserve_floats(kWeightRows * weight.in);
+  reserve_floats(kWeightRows * weight.in);
   return std::make_unique<ReferenceWeight>(weight);
 }
 
