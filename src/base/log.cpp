@@ -45,6 +45,13 @@ void write_log(LogLevel level, std::string_view message) {
     log().logger->log(to_spdlog(level), "{}", message);
 }
 
+void write_log(LogLevel level, std::string_view message, std::string_view fields) {
+  if (log().json && !fields.empty())
+    log().logger->log(to_spdlog(level), "{},{}", json_quote(message), fields);
+  else
+    write_log(level, message);
+}
+
 bool log_enabled(LogLevel level) { return log().logger->should_log(to_spdlog(level)); }
 
 }  // namespace pagemill

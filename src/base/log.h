@@ -12,6 +12,8 @@ enum class LogLevel { debug, info, warning, error, off };
 /// Sets the level of everything that follows; `json` writes one JSON object a line. Call before threads start.
 void configure_log(LogLevel level, bool json = false);
 void write_log(LogLevel level, std::string_view message);
+/// A line with fields: as text `message` alone, as JSON an object with `fields` (`"a":1,"b":"x"`) beside the message.
+void write_log(LogLevel level, std::string_view message, std::string_view fields);
 bool log_enabled(LogLevel level);
 
 template <class... Args>
