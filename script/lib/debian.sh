@@ -7,7 +7,7 @@ PM_BUILD_PACKAGES=(
   g++ cmake ninja-build ccache pkg-config git ca-certificates
   # libraries; Boost 1.81 because Debian's default 1.74 lacks what we use of Beast and JSON
   libboost1.81-dev libboost-json1.81-dev libboost-context1.81-dev
-  libsqlite3-dev libsodium-dev libssl-dev libcurl4-openssl-dev libexpected-dev libspdlog-dev libfmt-dev libcli11-dev
+  libsqlite3-dev libsodium-dev libssl-dev libcurl4-openssl-dev libexpected-dev libspdlog-dev libfmt-dev libcli11-dev libedit-dev
   libzip-dev libpugixml-dev libuchardet-dev libseccomp-dev
   # the release build also builds the tests and micro-benchmarks
   libgtest-dev libgmock-dev libbenchmark-dev

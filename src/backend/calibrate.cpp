@@ -247,4 +247,20 @@ MachineLimits measure_machine(double seconds) {
   return limits;
 }
 
+LimitRate measure_reread(size_t bytes, double seconds) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
+  const std::vector<LoopTable> loops = tables(cpu_features());
+  const ReadLoop& loop = loops.back().read[0];
+  Team team(usable_threads());
+  const size_t slice = std::max(bytes / team.size() / kReadGranule, size_t{1}) * kReadGranule;
+  const Buffer buffer(std::max(slice * team.size() / kHugePage + 1, size_t{1}) * kHugePage, true, team);
+  Probe probe{std::string(loop.name) + ", again and again", Target::read_all, {}, {}};
+  if (buffer.size() == 0) return {probe.variant};
+  while (probe.rates.size() < kRoundsMin || std::chrono::steady_clock::now() < end) {
+    const double took = team.run([&](int index) { loop.run(buffer.data() + index * slice, slice); });
+    probe.rates.push_back(static_cast<double>(slice) * team.size() / took);
+  }
+  return summarise(probe);
+}
+
 }  // namespace pagemill

@@ -1,6 +1,7 @@
 // This machine's limits, measured: what every speed is shown against.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -30,5 +31,8 @@ struct MachineLimits {
 
 /// Takes about `seconds` in all and the whole machine; the shares it gives are of what was free meanwhile.
 MachineLimits measure_machine(double seconds = 3.0);
+
+/// How fast all threads read the same `bytes` over and over: memory's speed, or that of the caches where they hold them.
+LimitRate measure_reread(size_t bytes, double seconds = 0.5);
 
 }  // namespace pagemill

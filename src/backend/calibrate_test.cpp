@@ -47,5 +47,13 @@ TEST(Calibrate, LimitsAreTheBestOfTheVariantsAndPlausible) {
   EXPECT_LT(limits.int8_ops.best / limits.threads, 1e14);
 }
 
+TEST(Calibrate, RereadingTakesAnySize) {
+  for (const size_t bytes : {size_t{0}, size_t{1000}, size_t{5} << 20}) {
+    const LimitRate rate = measure_reread(bytes, 0);
+    EXPECT_GT(rate.worst, 0);
+    EXPECT_LE(rate.worst, rate.best);
+  }
+}
+
 }  // namespace
 }  // namespace pagemill

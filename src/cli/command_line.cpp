@@ -98,6 +98,8 @@ ExitCode CommandLine::run(int argc, const char* const* argv) {
 
 std::unique_ptr<CommandLine> make_command_line() {
   auto line = std::make_unique<CommandLine>();
+  add_list_command(*line);
+  add_inspect_command(*line);
   line->add("", "bench", "Measure this machine and the models on it",
             "pagemill bench machine             what this machine can do at best");
   add_bench_machine_command(*line);

@@ -75,6 +75,13 @@ TEST(Output, NumbersKeepThreeDigits) {
   EXPECT_EQ(bytes_text(512), "512 B");
 }
 
+TEST(Output, DigitsAreGrouped) {
+  EXPECT_EQ(grouped_digits(0), "0");
+  EXPECT_EQ(grouped_digits(-999), "-999");
+  EXPECT_EQ(grouped_digits(1000), "1,000");
+  EXPECT_EQ(grouped_digits(-1234567), "-1,234,567");
+}
+
 TEST(Output, PrettyJsonIsJson) {
   const json::value value = {{"a", json::array{1, 2}}, {"b", {{"c", "x\n"}}}, {"d", json::array{}}, {"e", 0.25}};
   EXPECT_EQ(pretty_json(value), "{\n  \"a\": [1,2],\n  \"b\": {\n    \"c\": \"x\\n\"\n  },\n  \"d\": [],\n  \"e\": 0.25\n}\n");

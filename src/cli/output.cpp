@@ -84,6 +84,13 @@ std::string with_prefix(double value, std::string_view unit) {
   return scaled(value, 1000, kPrefixes, std::size(kPrefixes), unit);
 }
 
+std::string grouped_digits(int64_t value) {
+  std::string digits = std::to_string(value);
+  const size_t first = value < 0 ? 1 : 0;
+  for (size_t at = digits.size(); at > first + 3;) digits.insert(at -= 3, ",");
+  return digits;
+}
+
 std::string bytes_text(double bytes) {
   static constexpr const char* kPrefixes[] = {"", "Ki", "Mi", "Gi", "Ti"};
   return scaled(bytes, 1024, kPrefixes, std::size(kPrefixes), "B");

@@ -17,6 +17,8 @@ std::string render_table(const std::vector<std::vector<std::string>>& rows, bool
 
 /// "12.3 GB/s" and "1.78 T": three significant digits with a decimal prefix.
 std::string with_prefix(double value, std::string_view unit);
+/// "49,152".
+std::string grouped_digits(int64_t value);
 /// "93.8 MiB".
 std::string bytes_text(double bytes);
 

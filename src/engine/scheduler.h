@@ -72,7 +72,7 @@ class Scheduler {
 
   bool has_work() const { return !running_.empty() || !preempted_.empty() || !queue_.empty(); }
   int32_t running() const { return static_cast<int32_t>(running_.size()); }
-  int32_t waiting() const { return queue_.size() + static_cast<int32_t>(preempted_.size()); }
+  int32_t preempted() const { return static_cast<int32_t>(preempted_.size()); }
   const std::vector<Sequence*>& running_sequences() const { return running_; }
   FairQueue& queue() { return queue_; }
   uint64_t preemptions() const { return preemptions_; }

@@ -1,23 +1,7 @@
 // A steady decode step of the model takes no memory from the heap, whatever its thread.
-#include <atomic>
-#include <cstdlib>
-#include <new>
-
+#include "support/allocation_counter.h"
 #include "support/model_bench.h"
 #include "support/tiny_model.h"
-
-namespace {
-std::atomic<int64_t> allocations{0};
-}
-
-void* operator new(size_t bytes) {
-  allocations.fetch_add(1, std::memory_order_relaxed);
-  void* memory = std::malloc(bytes == 0 ? 1 : bytes);
-  if (memory == nullptr) throw std::bad_alloc();
-  return memory;
-}
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace pagemill {
 namespace {
@@ -31,17 +15,17 @@ TEST(Allocations, NoneInASteadyStep) {
                             TestStep({{{6}, 4, {0}}, {{7}, 2, {1}}})};
   SelfCommunicator communicator;
   SampledToken tokens[2];
-  int64_t before = 0;
+  uint64_t before = 0;
   for (const TestStep& step : steps) {  // the last one counts
-    before = allocations.load();
+    before = allocated_bytes_ever();
     const auto inputs = backend->begin_step(step.inputs());
     (*bench)->model().forward(**inputs, (*bench)->kv(), *backend, communicator);
     const Matrix logits = (*bench)->model().lm_head(**inputs, (*inputs)->logit_rows, *backend, communicator);
     backend->sample(**inputs, logits);
     ASSERT_TRUE(backend->finish_sample(tokens, {}));
   }
-  EXPECT_EQ(allocations.load() - before, 0);
-  EXPECT_GT(before, 0);
+  EXPECT_EQ(allocated_bytes_ever() - before, 0u);
+  EXPECT_GT(before, 0u);
 }
 
 }  // namespace

@@ -24,7 +24,8 @@ class ReferenceBackend final : public Backend {
  public:
   explicit ReferenceBackend(int threads);
 
-  const DeviceInfo& device() const override { return device_; }
+  /// Reads anew how much memory is free.
+  const DeviceInfo& device() const override;
   DType activation_dtype() const override { return DType::f32; }
   Result<void> status() const override { return {}; }
 
@@ -60,7 +61,7 @@ class ReferenceBackend final : public Backend {
   float* scratch(int thread, int64_t floats);
 
   ComputePool pool_;
-  DeviceInfo device_;
+  mutable DeviceInfo device_;
   std::vector<std::vector<float>> scratch_;      // [threads]
   std::vector<SampleScratch> sample_scratch_;    // [threads]
   std::vector<SampledToken> sampled_;            // [logit_rows] of the last sample(): StepInputs::token_from looks here

@@ -1,0 +1,112 @@
+#include "bench/engine_bench.h"
+
+#include <gtest/gtest.h>
+
+#include <mutex>
+
+#include "format/random_model.h"
+#include "session/scripted_engine.h"
+
+namespace pagemill {
+namespace {
+
+constexpr TimeNs kFirst = 20 * kNsPerMs, kToken = 2 * kNsPerMs;
+
+/// A scripted engine with known speeds that keeps what it was asked.
+struct Bench {
+  RandomModelSpec spec = *random_model_spec("tiny-llama");
+  std::unique_ptr<WeightSource> source = open_random_model(spec);
+  std::shared_ptr<const TextModel> text = *TextModel::from_source(*source);
+  std::mutex mutex;
+  std::vector<EngineRequest> asked;
+  std::unique_ptr<EngineHandle> engine;
+
+  Bench() {
+    ScriptedEngineConfig config;
+    config.model.name = "scripted";
+    config.model.context_max = 4096;
+    config.model.vocab = spec.vocab;
+    config.script = [this](const EngineRequest& request) {
+      std::lock_guard lock(mutex);
+      asked.push_back(request);
+      ScriptedAnswer answer;
+      answer.tokens.assign(*request.sampling.max_tokens, 'a');
+      answer.reason = FinishReason::length;
+      answer.first_token_ns = kFirst;
+      answer.per_token_ns = kToken;
+      return answer;
+    };
+    engine = make_scripted_engine(std::move(config));
+  }
+};
+
+TEST(EngineBench, MeasuresWhatTheEngineDoes) {
+  Bench bench;
+  EngineBenchOptions options;
+  options.prompt = 100;
+  options.decode = 20;
+  options.streams = {1, 3};
+  EngineBench engine_bench(*bench.engine, *bench.text, bench.engine->models()[0], options);
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(engine_bench.run_once());
+  ASSERT_EQ(engine_bench.levels().size(), 2u);
+  for (const EngineBenchLevel& level : engine_bench.levels()) {
+    // Waiting can only take longer than scripted: the rates are bounded from above, and are in the right region.
+    const double prefill = level.streams * 100 / 0.020, decode = level.streams / 0.002;
+    EXPECT_EQ(level.prefill.tokens_per_s.runs.size(), 3u);
+    for (const double rate : level.prefill.tokens_per_s.runs) EXPECT_LE(rate, prefill * 1.01);
+    EXPECT_GT(level.prefill.tokens_per_s.median(), prefill / 10);
+    EXPECT_GT(level.decode.tokens_per_s.median(), decode / 10);
+  }
+}
+
+TEST(EngineBench, AsksForFreshPromptsAndFullAnswers) {
+  Bench bench;
+  EngineBenchOptions options;
+  options.prompt = 50;
+  options.decode = 4;
+  options.depth = 30;
+  options.streams = {2};
+  EngineBench engine_bench(*bench.engine, *bench.text, bench.engine->models()[0], options);
+  ASSERT_TRUE(engine_bench.run_once());
+  ASSERT_EQ(bench.asked.size(), 6u);  // two contexts, their continuations, two decodes
+  EXPECT_EQ(bench.asked[0].prompt.size(), 30u);
+  EXPECT_EQ(bench.asked[2].prompt.size(), 80u);
+  EXPECT_TRUE(std::equal(bench.asked[0].prompt.begin(), bench.asked[0].prompt.end(), bench.asked[2].prompt.begin()));
+  EXPECT_NE(bench.asked[0].prompt, bench.asked[1].prompt);
+  EXPECT_EQ(bench.asked[4].prompt.size(), 30u);
+  EXPECT_NE(bench.asked[4].prompt, bench.asked[0].prompt);
+  EXPECT_EQ(bench.asked[4].sampling.max_tokens, 4);
+  for (const EngineRequest& request : bench.asked) EXPECT_TRUE(request.sampling.ignore_eos);
+}
+
+TEST(EngineBench, JudgesAgainstTheMachine) {
+  Bench bench;
+  EngineBenchOptions options;
+  options.prompt = 10;
+  options.decode = 8;
+  EngineBench engine_bench(*bench.engine, *bench.text, bench.engine->models()[0], options);
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(engine_bench.run_once());
+  MachineLimits slow;  // far below what the script does
+  slow.read_all_threads.best = 1000;
+  slow.int8_ops.best = slow.float16_ops.best = slow.float32_ops.best = 1000;
+  ModelWork work;
+  work.weight_bytes = 1e6;
+  work.int8_weights = 1e6;
+  engine_bench.judge(slow, work, 0);
+  EXPECT_FALSE(engine_bench.levels()[0].prefill.invalid.empty());
+  EXPECT_FALSE(engine_bench.levels()[0].decode.invalid.empty());
+  EXPECT_GT(engine_bench.levels()[0].decode.share(), 1);
+}
+
+TEST(EngineBench, ARefusedRequestIsAnError) {
+  Bench bench;
+  EngineBenchOptions options;
+  options.prompt = 5000;  // beyond the context
+  EngineBench engine_bench(*bench.engine, *bench.text, bench.engine->models()[0], options);
+  const auto result = engine_bench.run_once();
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code, ErrorCode::context_too_long);
+}
+
+}  // namespace
+}  // namespace pagemill

@@ -1,0 +1,131 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "base/log.h"
+#include "base/rng.h"
+#include "engine/engine_thread.h"
+#include "engine/model_runner.h"
+#include "format/gguf.h"
+
+namespace pagemill {
+
+namespace {
+
+/// Kept free for kernels' scratch, the sampler and the process itself, whose sizes are not known before they run.
+constexpr uint64_t kScratchBytes = 64u << 20;
+
+/// What a loaded model's runner refers to; members go in the reverse order.
+struct LoadedModel {
+  std::unique_ptr<Backend> backend;
+  std::shared_ptr<MemoryBudget> budget;
+  std::unique_ptr<MemoryBudget::Reservation> reservation;
+  std::unique_ptr<WeightSource> source;
+};
+
+/// End of sequence, end of turn, end of message: whichever the file names.
+Result<std::vector<int32_t>> stop_tokens(const WeightSource& source, const EngineOptions& options, int32_t vocab) {
+  std::vector<int32_t> tokens = options.stop_tokens;
+  for (const char* key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
+    PM_ASSIGN(const std::optional<int64_t> token, source.integer(key, 0, vocab - 1));
+    if (token) tokens.push_back(static_cast<int32_t>(*token));
+  }
+  std::sort(tokens.begin(), tokens.end());
+  tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
+  return tokens;
+}
+
+Result<void> check_options(const EngineOptions& options) {
+  const auto wrong = [](const char* flag, const char* what) {
+    return fail(ErrorCode::invalid_argument, std::string(flag) + " must be " + what + ".", flag);
+  };
+  if (options.max_num_seqs < 1) return wrong("--max-num-seqs", "at least 1");
+  if (options.max_num_batched_tokens < options.max_num_seqs) return wrong("--max-num-batched-tokens", "at least --max-num-seqs");
+  if (options.max_model_len < 0) return wrong("--max-model-len", "a number of tokens, or auto");
+  if (options.max_step_ms < 0) return wrong("--max-step-ms", "0 (no limit) or more");
+  if (options.max_queued_requests < 1) return wrong("--max-queued-requests", "at least 1");
+  if (options.max_queued_tokens < 1) return wrong("--max-queued-tokens", "at least 1");
+  return {};
+}
+
+KvPoolSpec kv_spec(const ModelConfig& config, const EngineOptions& options, const Backend& backend) {
+  return {.layers = config.layers, .kv_heads = config.kv_heads, .head_dim = config.head_dim,
+          .dtype = options.kv_dtype.value_or(backend.activation_dtype()),
+          .group_of_layer = std::vector<int32_t>(static_cast<size_t>(config.layers), 0), .blocks = {1}};
+}
+
+Result<EngineParts> load(const EngineOptions& options, std::shared_ptr<LoadedModel> owner, const Clock& clock, LoadReport& report) {
+  PM_TRY(check_options(options));
+  Backend& backend = *owner->backend;
+  report.phase("opening the model's file");
+  PM_ASSIGN(owner->source, open_gguf(options.model));
+  const WeightSource& source = *owner->source;
+
+  PM_ASSIGN(const ModelConfig config, read_model_config(source, options.overrides));
+  const StepShape largest{.rows = options.max_num_batched_tokens, .seqs = options.max_num_seqs, .logit_rows = options.max_num_seqs,
+                          .query_rows_max = options.max_num_batched_tokens, .context_max = config.context_max};
+  const ModelLoadOptions load_options{.largest_step = largest, .overrides = options.overrides,
+                                      .progress = [&](double done) { return report.progress(done); }};
+  PM_ASSIGN(const ModelMemory needed, Model::estimate(source, backend, load_options));
+  KvPoolSpec spec = kv_spec(config, options, backend);
+  PM_ASSIGN(const MemoryPlan plan, plan_memory({.available = std::min<uint64_t>(backend.device().memory_free_bytes, owner->budget->free_bytes()),
+                                                .weights = needed.weights_bytes, .activations = needed.activations_bytes, .scratch = kScratchBytes,
+                                                .block_bytes = {backend.kv_block_bytes(spec, 0)}, .windows = {0},
+                                                .model_context = config.context_max, .max_model_len = options.max_model_len,
+                                                .kv_bytes = options.kv_cache_memory_bytes, .max_num_seqs = options.max_num_seqs,
+                                                .max_num_batched_tokens = options.max_num_batched_tokens}));
+  const std::string name = options.served_model_name.empty() ? options.model.stem().string() : options.served_model_name;
+  PM_ASSIGN(owner->reservation, owner->budget->reserve(name, needed.weights_bytes + needed.activations_bytes + kScratchBytes + plan.kv_bytes));
+  log_info("memory of {}:\n{}", backend.device().name, format_memory_table(plan));
+
+  report.phase("reading weights");
+  PM_ASSIGN(auto model, Model::load(source, backend, load_options));
+  report.phase("making the KV pool");
+  spec.blocks.clear();
+  for (const KvGroupConfig& group : plan.groups) spec.blocks.push_back(group.blocks);
+  PM_ASSIGN(auto kv, backend.allocate_kv(spec));
+  PM_ASSIGN(const std::vector<int32_t> stops, stop_tokens(source, options, config.vocab));
+
+  EngineParts parts;
+  parts.runner = std::make_unique<ModelRunner>(std::move(model), std::move(kv), backend, source, largest, clock);
+  parts.owner = std::move(owner);
+  parts.core = {.scheduler = {.max_num_seqs = options.max_num_seqs, .max_num_batched_tokens = options.max_num_batched_tokens,
+                              .max_step_ns = static_cast<TimeNs>(options.max_step_ms * static_cast<double>(kNsPerMs))},
+                .blocks = {.groups = plan.groups, .prefix_cache = options.prefix_caching, .sequence_tokens_max = plan.context,
+                           .hash_seed = SplitMix64(options.seed ^ static_cast<uint64_t>(clock.now_ns()))()},
+                .hidden = config.hidden, .seed = options.seed};
+  parts.admission = {.model = {.name = name, .context_max = plan.context, .vocab = config.vocab, .stop_tokens = stops},
+                     .max_num_seqs = options.max_num_seqs, .queued_requests_max = options.max_queued_requests,
+                     .queued_tokens_max = options.max_queued_tokens};
+  return parts;
+}
+
+}  // namespace
+
+std::unique_ptr<EngineHandle> make_engine(EngineOptions options, std::unique_ptr<Backend> backend,
+                                          std::shared_ptr<MemoryBudget> budget, const Clock& clock) {
+  if (!budget) budget = std::make_shared<MemoryBudget>(backend->device().memory_total_bytes);
+  const auto stall_ns = static_cast<TimeNs>(options.stall_s * static_cast<double>(kNsPerSecond));
+  auto owner = std::make_shared<LoadedModel>();
+  owner->backend = std::move(backend);
+  owner->budget = std::move(budget);
+  return std::make_unique<EngineThread>(
+      [options = std::move(options), owner = std::move(owner), &clock](LoadReport& report) mutable {
+        return load(options, std::exchange(owner, nullptr), clock, report);
+      },
+      stall_ns, clock);
+}
+
+Result<void> wait_until_loaded(const EngineHandle& engine, const std::function<void(const EngineStats&)>& progress) {
+  for (;;) {
+    const EngineStats stats = engine.stats();
+    if (progress) progress(stats);
+    if (stats.state == EngineState::failed) return tl::unexpected(stats.failure);
+    if (stats.state != EngineState::loading) return {};
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+}
+
+}  // namespace pagemill

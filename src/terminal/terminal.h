@@ -1,0 +1,35 @@
+// What a terminal can do, and what may be written to one.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace pagemill {
+
+/// Colours for one output: empty where it is no terminal, or where NO_COLOR is set or TERM says "dumb".
+struct Style {
+  const char* dim = "";
+  const char* bold = "";
+  const char* red = "";
+  const char* reset = "";
+};
+Style style_for(int fd);
+
+/// Text of others (a model, a file) made safe for a terminal: control characters other than newline and tab become U+FFFD,
+/// so that no escape sequence gets through. Broken UTF-8 becomes U+FFFD too.
+std::string terminal_safe(std::string_view text);
+
+/// A line on stderr that is rewritten as work proceeds; nothing where stderr is no terminal.
+class ProgressLine {
+ public:
+  ProgressLine();
+  ~ProgressLine();  // clears it
+  void show(std::string_view what, double share);
+  void clear();
+
+ private:
+  bool terminal_;
+  bool shown_ = false;
+};
+
+}  // namespace pagemill

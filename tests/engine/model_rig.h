@@ -1,0 +1,66 @@
+// ModelRig: the engine's core over a real model, its logits recorded on the way to the sampler.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "engine/core.h"
+#include "engine/model_runner.h"
+#include "support/forwarding_backend.h"
+
+namespace pagemill {
+
+/// Remembers a hash of the logits that each token was sampled from, by (seed, position). Requests of a test have seeds of their own.
+class RecordingBackend final : public ForwardingBackend {
+ public:
+  using ForwardingBackend::ForwardingBackend;
+  void sample(const StepInputs& step, Matrix logits) override {
+    for (size_t row = 0; row < step.sampling.size(); ++row) {
+      uint64_t hash = 0xCBF29CE484222325;  // FNV-1a over 32-bit words
+      const auto* words = reinterpret_cast<const uint32_t*>(logits.data) + row * static_cast<size_t>(logits.cols);
+      for (int64_t i = 0; i < logits.cols; ++i) hash = (hash ^ words[i]) * 0x100000001B3;
+      logits_[{step.sampling[row].seed, step.sampling[row].position}] = hash;
+    }
+    inner_.sample(step, logits);
+  }
+  /// Hashes by (seed, position).
+  std::map<std::pair<uint64_t, uint64_t>, uint64_t> take() { return std::exchange(logits_, {}); }
+
+ private:
+  std::map<std::pair<uint64_t, uint64_t>, uint64_t> logits_;
+};
+
+struct RigOptions {
+  int32_t max_num_seqs = 16;
+  int32_t max_num_batched_tokens = 256;
+  int32_t blocks = 512;
+  bool prefix_cache = true;
+  int32_t context_max = 256;
+};
+
+/// What one run of requests gave.
+struct RigRun {
+  std::map<uint64_t, std::vector<int32_t>> tokens;                       // by the request's seed
+  std::map<std::pair<uint64_t, uint64_t>, uint64_t> logits;              // by (seed, position)
+  uint64_t preemptions = 0;
+  int64_t cached_tokens = 0;
+  bool operator==(const RigRun& other) const { return tokens == other.tokens && logits == other.logits; }
+};
+
+class ModelRig {
+ public:
+  ModelRig(const WeightSource& source, Backend& backend, const RigOptions& options, const json::object& overrides = {});
+  /// Runs requests to their ends, together.
+  RigRun run(const std::vector<EngineRequest>& requests);
+  const ModelConfig& config() const { return runner_->model().config(); }
+
+ private:
+  RecordingBackend recorder_;
+  SteadyClock clock_;
+  std::unique_ptr<ModelRunner> runner_;
+  std::unique_ptr<Admission> admission_;
+  std::unique_ptr<EngineCore> core_;
+};
+
+}  // namespace pagemill
