@@ -4,6 +4,7 @@
 #include <map>
 
 #include "base/rng.h"
+#include "support/allocation_counter.h"
 
 namespace pagemill {
 namespace {
@@ -119,16 +120,19 @@ TEST(ChoiceSeed, DiffersByChoice) {
   EXPECT_EQ(choice_seed({}, 1, 99), 100u);
 }
 
-TEST(SamplingState, StepsWithoutMovingItsMemory) {
-  SamplingState state({.repetition_penalty = 1.1f, .min_tokens = 10, .bad_words = {{1, 2, 3}, {4}}}, std::vector<int32_t>(100, 1),
-                      std::vector<int32_t>{2}, 4'000, 1);
-  const auto* const history = state.history().data();
-  const auto* const bias = state.bias().data();
-  for (int32_t i = 0; i < 3'999; ++i) {
+TEST(SamplingState, StepsWithoutAllocating) {
+  SamplingState state({.repetition_penalty = 1.1f, .min_tokens = 10, .logit_bias = {{3, 1.0f}}, .bad_words = {{1, 2, 3}, {4}}},
+                      std::vector<int32_t>(100, 1), std::vector<int32_t>{2}, 100'000, 1);
+  const uint64_t before = allocated_bytes_ever();
+  size_t entries = 0;
+  for (int32_t i = 0; i < 4'096; ++i) {
     state.accept(i + 10);
-    ASSERT_EQ(state.bias().data(), bias);
+    entries += state.bias().size() + state.history().size() + state.row().position;
   }
-  EXPECT_EQ(state.history().data(), history);
+  EXPECT_EQ(allocated_bytes_ever(), before);
+  for (int32_t i = 0; i < 4'096; ++i) state.accept(i + 10'000);
+  EXPECT_GT(allocated_bytes_ever(), before) << "the counter counts";
+  EXPECT_GT(entries, 0u);
 }
 
 }  // namespace

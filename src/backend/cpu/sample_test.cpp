@@ -6,6 +6,7 @@
 
 #include "backend/sampling.h"
 #include "base/rng.h"
+#include "support/allocation_counter.h"
 
 namespace pagemill {
 namespace {
@@ -418,14 +419,21 @@ TEST(LogprobRow, AreOfTheRawLogits) {
   EXPECT_EQ(sampled.top[3].token, raw.top[3].token);
 }
 
-TEST(SampleScratch, DoesNotGrowOnceReserved) {
+TEST(SampleRow, AllocatesNothingOnceTheScratchIsReserved) {
   SplitMix64 rng(4);
   SampleScratch scratch(5'000);
-  const auto* const candidates = scratch.candidates.data();
-  const auto* const logits = scratch.logits.data();
-  for (int i = 0; i < 200; ++i) sample(random_case(rng), scratch);
-  EXPECT_EQ(scratch.candidates.data(), candidates);
-  EXPECT_EQ(scratch.logits.data(), logits);
+  std::vector<Case> cases;
+  for (int i = 0; i < 300; ++i) cases.push_back(random_case(rng));
+  LogprobRow logprobs;
+  logprobs.top.reserve(20);
+  const uint64_t before = allocated_bytes_ever();
+  for (Case& c : cases) {
+    c.row.logprobs = c.row.seed % 2 ? 20 : -1;
+    sample_row(c.logits, c.row, c.history, c.bias, c.mask, scratch, &logprobs);
+  }
+  EXPECT_EQ(allocated_bytes_ever(), before);
+  sample_row(std::vector<float>(6'000), {.temperature = 1}, {}, {}, {}, scratch);
+  EXPECT_GT(allocated_bytes_ever(), before) << "the counter counts";
 }
 
 }  // namespace
