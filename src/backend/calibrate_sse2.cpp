@@ -8,7 +8,7 @@ struct Float32 {
   using Acc = __m128;
   using W = __m128;
   using X = __m128;
-  static constexpr int kWBytes = 16, kXBytes = 16;
+  [[maybe_unused]] static constexpr int kWBytes = 16, kXBytes = 16;
   static constexpr double kOps = 8;
   static Acc zero() { return _mm_setzero_ps(); }
   static W load_w(const unsigned char* p) { return _mm_load_ps(reinterpret_cast<const float*>(p)); }
@@ -21,7 +21,7 @@ struct Int8Widened {
   using Acc = __m128i;
   using W = __m128i;
   using X = __m128i;
-  static constexpr int kWBytes = 16, kXBytes = 16;
+  [[maybe_unused]] static constexpr int kWBytes = 16, kXBytes = 16;
   static constexpr double kOps = 16;
   static Acc zero() { return _mm_setzero_si128(); }
   static W load_w(const unsigned char* p) { return _mm_load_si128(reinterpret_cast<const __m128i*>(p)); }
