@@ -75,7 +75,7 @@ int run(int argc, char** argv) {
     return 1;
   }
   std::error_code ignored;
-  fmt::print("{} ({} MB)\n", options.out, std::filesystem::file_size(options.out, ignored) / 1'000'000);
+  fmt::print("{} ({:.1f} MB)\n", options.out, static_cast<double>(std::filesystem::file_size(options.out, ignored)) / 1e6);
   return 0;
 }
 

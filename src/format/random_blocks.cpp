@@ -73,8 +73,10 @@ void equal_scale_min(std::byte* packed) {
 
 RandomBlocks::RandomBlocks(DType dtype, RandomValues values, uint64_t seed) : dtype_(dtype), values_(values), random_(seed) {
   if (traits(dtype).quantized) return;
-  table_ = standard_normals();
-  for (float& value : table_) value = static_cast<float>(values.mean + values.deviation * double{value});
+  std::vector<float> table = standard_normals();
+  for (float& value : table) value = static_cast<float>(values.mean + values.deviation * double{value});
+  table_.resize(static_cast<size_t>(row_bytes(dtype, kTable)));
+  quantize_row(dtype, table, table_);
 }
 
 void RandomBlocks::fill(std::span<std::byte> blocks) {
@@ -93,7 +95,7 @@ void RandomBlocks::fill_plain(std::span<std::byte> values) {
   uint64_t bits = 0;
   for (size_t i = 0; i < values.size() / bytes; ++i) {
     bits = i % 4 == 0 ? random_() : bits >> 16;
-    quantize_row(dtype_, {&table_[bits % kTable], 1}, values.subspan(i * bytes, bytes));
+    std::memcpy(values.data() + i * bytes, table_.data() + bits % kTable * bytes, bytes);
   }
 }
 

@@ -30,7 +30,7 @@ class RandomBlocks {
   DType dtype_;
   RandomValues values_;
   SplitMix64 random_;
-  std::vector<float> table_;  // plain types: values to draw from
+  std::vector<std::byte> table_;  // plain types: values to draw from, as they are stored
 };
 
 }  // namespace pagemill
