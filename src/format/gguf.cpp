@@ -1,6 +1,5 @@
 #include "format/gguf.h"
 
-#include <charconv>
 #include <optional>
 #include <unordered_map>
 #include <utility>
@@ -76,7 +75,7 @@ class GgufSource final : public WeightSource {
 
  private:
   std::vector<Storage> storages_;  // outlive the views below
-  GgufMetadata metadata_;                              // the first part's
+  GgufMetadata metadata_;          // the first part's
   std::vector<TensorView> tensors_;
   std::unordered_map<std::string_view, size_t> index_;  // views into tensors_
 };
@@ -149,6 +148,7 @@ Result<void> check_first(const Part& part, const SplitPlace& place) {
 /// Opens parts 2 … count and checks that each is the one it claims to be.
 Result<void> open_others(const SplitPlace& first, std::vector<Part>& parts) {
   const std::string prefix = split_prefix(parts.front().storage.name(), first.count).value();
+  size_t tensors = parts.front().content.tensors.size();
   for (uint64_t i = 1; i < first.count; ++i) {
     PM_ASSIGN(Part part, open_part(fmt::format("{}-{:05}-of-{:05}.gguf", prefix, i + 1, first.count)));
     PM_ASSIGN(const SplitPlace place, read_split(part));
@@ -157,6 +157,10 @@ Result<void> open_others(const SplitPlace& first, std::vector<Part>& parts) {
                   fmt::format("{}: says it is part {} of {}, and should be part {} of {}", part.storage.name(), place.number + 1,
                               place.count, i + 1, first.count),
                   "split.no");
+    tensors += part.content.tensors.size();
+    if (tensors > limits::kGgufTensors)
+      return fail(ErrorCode::invalid_file,
+                  fmt::format("{}: brings the tensors of all parts above {}", part.storage.name(), limits::kGgufTensors), "tensor_count");
     part.content.metadata = {};
     parts.push_back(std::move(part));
   }

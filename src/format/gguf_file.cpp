@@ -1,7 +1,9 @@
 #include "format/gguf_file.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <functional>
 #include <numeric>
 #include <optional>
 #include <unordered_set>

@@ -1,7 +1,6 @@
 #include "format/gguf_metadata.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "base/limits.h"
 

@@ -1,8 +1,5 @@
 #include "format/gguf.h"
 
-#include <cstdlib>
-#include <fstream>
-
 #include <gtest/gtest.h>
 
 #include "format/gguf_writer.h"

@@ -256,5 +256,17 @@ TEST_F(SplitGguf, LiesAreNamed) {
   EXPECT_THAT(open("m-00001-of-00003.gguf"), HasSubstr("m-00002-of-00003.gguf: cannot open it"));
 }
 
+TEST_F(SplitGguf, PartsTogetherHaveNoMoreTensorsThanOneFileMayHave) {
+  for (uint16_t i = 0; i < 2; ++i) {
+    GgufImage image = part(i, 2, 80'000);
+    image.tensors.clear();
+    for (uint64_t t = 0; t < 40'000; ++t)
+      image.tensors.push_back({.name = {fmt::format("{}.{}", i, t), {}}, .extents = {1}, .type = 0, .offset = 32 * t});
+    image.data.assign(40'000 * 32, '\0');
+    write(i + 1, 2, image);
+  }
+  EXPECT_THAT(open("m-00001-of-00002.gguf"), HasSubstr("m-00002-of-00002.gguf: brings the tensors of all parts above 65536"));
+}
+
 }  // namespace
 }  // namespace pagemill
