@@ -32,6 +32,7 @@ void ReferenceBackend::embed(const StepInputs& step, const Weight& table, Matrix
       return;
     }
     const int32_t from = step.token_from.empty() ? -1 : step.token_from[r];
+    PM_CHECK(from < static_cast<int32_t>(sampled_.size()), "row {} of {} sampled tokens", from, sampled_.size());
     int32_t token = from < 0 ? step.tokens[r] : sampled_[static_cast<size_t>(from)].token;
     if (from >= 0 && token < 0) token = 0;  // nothing was allowed: the sequence has ended, and this row is dropped
     PM_CHECK(token >= 0 && token < table.out, "token {} of a vocabulary of {}", token, table.out);
