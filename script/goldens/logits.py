@@ -14,6 +14,8 @@ The tiny models' weights are drawn from SplitMix64, so that tests/support/tiny_m
 import json
 import os
 import pathlib
+import subprocess
+import tempfile
 from importlib.metadata import version
 
 import numpy as np
@@ -159,6 +161,10 @@ def tiny_model(spec):
     return model.eval()
 
 
+def gguf_model(folder, name):
+    return AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32, attn_implementation="eager").eval()
+
+
 def write_logits(path, model, name, texts, subset):
     """texts: {name: token ids}."""
     vocab = model.config.vocab_size
@@ -212,9 +218,15 @@ def main():
         ids = (splitmix(spec["tokens"], fnv1a(name)) % np.uint64(spec["vocab"])).astype(int).tolist()
         write_logits(OUT / f"{name}.logits", tiny_model(spec), name, {"random": ids}, subset=64)
     tokenizer = AutoTokenizer.from_pretrained(CACHE, gguf_file=DEFAULT_MODEL)
-    model = AutoModelForCausalLM.from_pretrained(CACHE, gguf_file=DEFAULT_MODEL, dtype=torch.float32, attn_implementation="eager").eval()
     texts = {key: tokenizer(text, add_special_tokens=False).input_ids for key, text in TEXTS.items()}
-    write_logits(OUT / "smollm2-135m-q4_1.logits", model, DEFAULT_MODEL, texts, subset=192)
+    write_logits(OUT / "smollm2-135m-q4_1.logits", gguf_model(CACHE, DEFAULT_MODEL), DEFAULT_MODEL, texts, subset=192)
+    # The same model in other element types, a few positions of each text.
+    texts = {key: ids[:48] for key, ids in texts.items()}
+    for kind in ("f16", "q8_0"):
+        with tempfile.TemporaryDirectory() as folder:
+            name = f"smollm2-135m-{kind}.gguf"
+            subprocess.run([ROOT / "script/make_model", "--from", "default", "--type", kind, f"{folder}/{name}"], check=True)
+            write_logits(OUT / f"smollm2-135m-{kind}.logits", gguf_model(folder, name), name, texts, subset=96)
 
 
 if __name__ == "__main__":
