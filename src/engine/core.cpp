@@ -79,6 +79,16 @@ void EngineCore::cancel(RequestId id) {
   if (found != requests_.end() && !found->second->ended) end_request(*found->second, FinishReason::cancelled);
 }
 
+void EngineCore::end_choice(RequestId id, int32_t choice) {
+  const auto found = requests_.find(id);
+  if (found == requests_.end() || found->second->ended) return;
+  const Request& request = *found->second;
+  // Choices that are still to be forked from the first one's prompt have said nothing yet.
+  if (!request.forked || choice < 0 || static_cast<size_t>(choice) >= request.choices.size()) return;
+  Sequence& sequence = *request.choices[static_cast<size_t>(choice)];
+  if (sequence.state != SequenceState::ended) end_choice(sequence, FinishReason::stop, -1);
+}
+
 bool EngineCore::step() {
   expire_deadlines();
   if (!failed_) {

@@ -47,6 +47,7 @@ class EngineCore {
   void submit(RequestId id, EngineRequest request, TimeNs arrival_ns);
   /// Unknown and ended ids are ignored.
   void cancel(RequestId id);
+  void end_choice(RequestId id, int32_t choice);
   /// Requests still there at this time are cancelled then.
   void drain(TimeNs deadline_ns) { drain_deadline_ns_ = deadline_ns; }
   /// Ends every request with this error; nothing is computed after.

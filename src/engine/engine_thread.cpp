@@ -55,6 +55,11 @@ void EngineThread::cancel(RequestId request) {
   wake();
 }
 
+void EngineThread::end_choice(RequestId request, int32_t choice) {
+  inbox_.push(EndChoiceCommand{request, choice});
+  wake();
+}
+
 void EngineThread::drain(TimeNs deadline_ns) {
   draining_.store(true, std::memory_order_release);
   inbox_.push(DrainCommand{std::max<TimeNs>(deadline_ns, 1)});
@@ -176,6 +181,8 @@ void EngineThread::take_commands() {
       core_->submit(submit->id, std::move(submit->request), submit->arrival_ns);
     } else if (const auto* cancel = std::get_if<CancelCommand>(&command)) {
       core_->cancel(cancel->id);
+    } else if (const auto* end = std::get_if<EndChoiceCommand>(&command)) {
+      core_->end_choice(end->id, end->choice);
     } else if (const auto* drain = std::get_if<DrainCommand>(&command)) {
       core_->drain(drain->deadline_ns);
     }

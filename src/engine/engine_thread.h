@@ -41,6 +41,7 @@ class EngineThread final : public EngineHandle, private LoadReport {
 
   Result<RequestId> submit(EngineRequest request) override;
   void cancel(RequestId request) override;
+  void end_choice(RequestId request, int32_t choice) override;
   std::vector<EngineModelInfo> models() const override;
   EngineStats stats() const override;
   const Clock& clock() const override { return clock_; }

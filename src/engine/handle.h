@@ -185,6 +185,9 @@ class EngineHandle {
   virtual Result<RequestId> submit(EngineRequest request) = 0;
   /// Takes effect at the next step, from every state; unknown or ended ids are ignored. The End event still comes.
   virtual void cancel(RequestId request) = 0;
+  /// Nobody wants more of this choice (a stop string was found in its text). Takes effect at the next step: it ends with reason stop,
+  /// the request with its last choice. Before the choice's first token, and for unknown or ended ones, ignored.
+  virtual void end_choice(RequestId request, int32_t choice) = 0;
 
   virtual std::vector<EngineModelInfo> models() const = 0;
   virtual EngineStats stats() const = 0;

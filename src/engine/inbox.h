@@ -21,10 +21,14 @@ struct SubmitCommand {
 struct CancelCommand {
   RequestId id = 0;
 };
+struct EndChoiceCommand {
+  RequestId id = 0;
+  int32_t choice = 0;
+};
 struct DrainCommand {
   TimeNs deadline_ns = 0;
 };
-using EngineCommand = std::variant<SubmitCommand, CancelCommand, DrainCommand>;
+using EngineCommand = std::variant<SubmitCommand, CancelCommand, EndChoiceCommand, DrainCommand>;
 
 class Inbox {
  public:

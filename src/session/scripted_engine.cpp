@@ -24,6 +24,7 @@ constexpr TimeNs kRetryNs = 100'000;  // a stream whose ring is full looks again
 /// What the reader has been given of a choice.
 struct Choice {
   size_t sent = 0;                       // tokens
+  bool unwanted = false;                 // end_choice() was called
   bool ended = false;
 };
 
@@ -56,6 +57,7 @@ class ScriptedEngine final : public EngineHandle {
 
   Result<RequestId> submit(EngineRequest request) override;
   void cancel(RequestId request) override { tell_thread([&] { cancelled_.push_back(request); }); }
+  void end_choice(RequestId request, int32_t choice) override { tell_thread([&] { ended_choices_.emplace_back(request, choice); }); }
   std::vector<EngineModelInfo> models() const override { return {config_.model}; }
   EngineStats stats() const override;
   const Clock& clock() const override { return SteadyClock::instance(); }
@@ -110,6 +112,7 @@ class ScriptedEngine final : public EngineHandle {
   RequestId next_id_ = 1;
   std::vector<Stream> submitted_;
   std::vector<RequestId> cancelled_;
+  std::vector<std::pair<RequestId, int32_t>> ended_choices_;
   EngineStats published_;
 
   // The engine's thread only.
@@ -219,6 +222,13 @@ void ScriptedEngine::take_inbox() {
     if (const auto found = streams_.find(id); found != streams_.end()) cancel_stream(found->second);
   }
   cancelled_.clear();
+  for (const auto& [id, choice] : ended_choices_) {
+    const auto found = streams_.find(id);
+    if (found == streams_.end() || static_cast<size_t>(choice) >= found->second.choices.size()) continue;
+    found->second.choices[static_cast<size_t>(choice)].unwanted = true;
+    schedule(found->second, now);
+  }
+  ended_choices_.clear();
   if (now < drain_deadline_ns_) return;
   for (auto& [id, stream] : streams_) cancel_stream(stream);
   drain_deadline_ns_ = kNever;
@@ -290,10 +300,11 @@ void ScriptedEngine::count_due(Stream& stream, TimeNs now) {
   const ScriptedAnswer& answer = stream.answer;
   const TimeNs running_ns = now - stream.started_ns - answer.first_token_ns;
   if (running_ns < 0 || answer.tokens.empty()) return;
-  const size_t sent = stream.choices.front().sent;
-  const size_t due = answer.per_token_ns > 0 ? static_cast<size_t>(running_ns / answer.per_token_ns) + 1 : sent + 1;
-  stream.due = std::min(due, answer.tokens.size());
-  if ((stream.due - sent) * sizeof(int32_t) > limits::kStreamBufferBytes) decide_end(stream, FinishReason::cancelled);
+  size_t least = stream.due;             // that a choice which goes on has sent
+  for (const Choice& choice : stream.choices) if (!choice.ended) least = std::min(least, choice.sent);
+  const size_t due = answer.per_token_ns > 0 ? static_cast<size_t>(running_ns / answer.per_token_ns) + 1 : least + 1;
+  stream.due = std::clamp(due, stream.due, answer.tokens.size());
+  if ((stream.due - least) * sizeof(int32_t) > limits::kStreamBufferBytes) decide_end(stream, FinishReason::cancelled);
 }
 
 /// Pushes what is due, in order; false where the ring is full. Decides the end once everything has been said.
@@ -304,7 +315,11 @@ bool ScriptedEngine::tell(Stream& stream, TimeNs now) {
     for (size_t choice = 0; choice < stream.choices.size(); ++choice) {
       if (!tell_choice(stream, static_cast<int32_t>(choice))) return false;
     }
-    if (stream.due == stream.answer.tokens.size()) decide_end(stream, stream.answer.reason, stream.answer.error);
+    const auto ended = [](const Choice& choice) { return choice.ended; };
+    const auto unwanted = [](const Choice& choice) { return choice.unwanted; };
+    const bool over = !stream.choices.empty() && std::all_of(stream.choices.begin(), stream.choices.end(), ended);
+    if (over && std::all_of(stream.choices.begin(), stream.choices.end(), unwanted)) decide_end(stream, FinishReason::stop);
+    else if (over || stream.due == stream.answer.tokens.size()) decide_end(stream, stream.answer.reason, stream.answer.error);
   }
   if (!stream.end) return true;
   stream.end->usage = usage(stream, now);
@@ -331,6 +346,8 @@ bool ScriptedEngine::tell_prompt(Stream& stream) {
 bool ScriptedEngine::tell_choice(Stream& stream, int32_t index) {
   Choice& choice = stream.choices[static_cast<size_t>(index)];
   const auto& tokens = stream.answer.tokens;
+  if (choice.ended) return true;
+  if (choice.unwanted) return choice.ended = push(stream, ChoiceEndEvent{index, FinishReason::stop, -1});
   if (choice.sent < stream.due) {
     TokenEvent event{index, TokenList(std::span(tokens).subspan(choice.sent, stream.due - choice.sent)), {}};
     if (const int32_t top = stream.request.sampling.logprobs; top >= 0) {
@@ -341,7 +358,7 @@ bool ScriptedEngine::tell_choice(Stream& stream, int32_t index) {
     choice.sent = stream.due;
   }
   const bool ends_alone = stream.answer.reason == FinishReason::stop || stream.answer.reason == FinishReason::length;
-  if (choice.sent < tokens.size() || choice.ended || !ends_alone) return true;
+  if (choice.sent < tokens.size() || !ends_alone) return true;
   return choice.ended = push(stream, ChoiceEndEvent{index, stream.answer.reason, stream.stop_token});
 }
 
@@ -370,7 +387,7 @@ void ScriptedEngine::decide_end(Stream& stream, FinishReason reason, Error error
 EngineUsage ScriptedEngine::usage(const Stream& stream, TimeNs now) const {
   EngineUsage usage;
   usage.prompt_tokens = static_cast<int32_t>(stream.request.prompt.size());
-  for (const Choice& choice : stream.choices) usage.output_tokens += static_cast<int32_t>(choice.sent) + (choice.ended && stream.stop_token >= 0);
+  for (const Choice& choice : stream.choices) usage.output_tokens += static_cast<int32_t>(choice.sent) + (choice.ended && !choice.unwanted && stream.stop_token >= 0);
   const TimeNs started_ns = stream.started_ns != 0 ? stream.started_ns : now;
   usage.queued_ns = started_ns - stream.submitted_ns;
   usage.prefill_ns = std::min(stream.answer.first_token_ns, now - started_ns);

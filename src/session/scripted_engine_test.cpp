@@ -140,6 +140,32 @@ TEST(ScriptedEngine, MakesUpLogprobsAndEmbeddings) {
   EXPECT_NEAR(squares, 1, 1e-5);
 }
 
+TEST(ScriptedEngine, EndsAChoiceThatNobodyWants) {
+  Reader reader;
+  ScriptedEngineConfig paced = config();
+  paced.script = [](const EngineRequest&) { return ScriptedAnswer{.tokens = std::vector<int32_t>(900, 4), .per_token_ns = 10'000}; };
+  const auto engine = make_scripted_engine(paced);
+  auto r = request(reader, {1});
+  r.sampling.n = 2;
+  const RequestId id = *engine->submit(r);
+  while (engine->stats().output_tokens == 0) std::this_thread::yield();
+  engine->end_choice(id, 0);
+  engine->end_choice(id, 7);
+  engine->end_choice(id + 1, 0);
+  const Heard one = hear(reader.read_until_ends(1))[0];
+  EXPECT_LT(one.tokens.at(0).size(), 900u);
+  EXPECT_EQ(one.tokens.at(1).size(), 900u);
+  EXPECT_EQ(one.choice_ends.size(), 2u);
+
+  const RequestId both = *engine->submit(r);
+  while (engine->stats().running == 0) std::this_thread::yield();
+  engine->end_choice(both, 1);
+  engine->end_choice(both, 0);
+  const Heard none = hear(reader.read_until_ends(1))[0];
+  EXPECT_EQ(none.choice_ends.size(), 2u);
+  EXPECT_EQ(none.end->reason, FinishReason::stop);
+}
+
 TEST(ScriptedEngine, FailsWhenToldTo) {
   ScriptedEngineConfig failing = config();
   failing.script = [](const EngineRequest&) {

@@ -35,7 +35,6 @@ struct Session::State {
   Choice* find_choice(int32_t index);
   void begin_choice(int32_t index, std::vector<SessionEvent>& out);
   void finish_choice(int32_t index, FinishReason reason, std::string stop_string, int32_t stop_token, std::vector<SessionEvent>& out);
-  void stop_engine_when_done();
   int push_tokens(Choice& choice, const TokenEvent& event, TextEvent& text);
 
   void on(TokenEvent& event, std::vector<SessionEvent>& out);
@@ -49,12 +48,10 @@ struct Session::State {
   StopStrings stop;
   std::vector<Choice> choices;
   RequestId id = 0;
-  bool stop_string_found = false;
-  bool stopped = false;  // every choice has ended by itself, so the engine's cancellation is ours and means `stop`
   bool ended = false;
 };
 
-/// Null where the choice has finished, as the engine may run on for a few tokens after a stop string, and for an embedding.
+/// Null for an embedding and where the choice has finished: the engine may be a few tokens ahead of a stop string.
 Choice* Session::State::find_choice(int32_t index) {
   if (prepared.request.embedding) return nullptr;
   PM_CHECK(index >= 0 && static_cast<size_t>(index) < choices.size(), "choice {} of {}", index, choices.size());
@@ -84,16 +81,8 @@ void Session::State::finish_choice(int32_t index, FinishReason reason, std::stri
   }
   if (!rest.text.empty()) out.push_back(std::move(rest));
   choice.finished = true;
-  stop_string_found |= !stop_string.empty();
   if (stop_token >= 0) ++choice.tokens;
   out.emplace_back(ChoiceFinished{index, reason, std::move(stop_string), stop_token});
-}
-
-/// The engine knows nothing of stop strings: it would go on with the choices that they ended.
-void Session::State::stop_engine_when_done() {
-  if (!stop_string_found || stopped) return;
-  stopped = std::all_of(choices.begin(), choices.end(), [](const Choice& choice) { return choice.finished; });
-  if (stopped) engine.cancel(id);
 }
 
 /// Takes the event's tokens up to the one that completes a stop string, whose index is returned, else -1.
@@ -124,7 +113,7 @@ void Session::State::on(TokenEvent& event, std::vector<SessionEvent>& out) {
   out.push_back(std::move(text));
   if (match < 0) return;
   finish_choice(event.choice, FinishReason::stop, stop[static_cast<size_t>(match)], -1, out);
-  stop_engine_when_done();
+  engine.end_choice(id, event.choice);
 }
 
 void Session::State::on(PromptLogprobsEvent& event, std::vector<SessionEvent>& out) {
@@ -138,7 +127,6 @@ void Session::State::on(EmbeddingEvent& event, std::vector<SessionEvent>& out) {
 void Session::State::on(ChoiceEndEvent& event, std::vector<SessionEvent>& out) {
   if (find_choice(event.choice) == nullptr) return;
   finish_choice(event.choice, event.reason, {}, event.stop_token, out);
-  stop_engine_when_done();
 }
 
 void Session::State::on(EndEvent& event, std::vector<SessionEvent>& out) {
@@ -146,7 +134,6 @@ void Session::State::on(EndEvent& event, std::vector<SessionEvent>& out) {
     if (!choices[i].finished) finish_choice(static_cast<int32_t>(i), event.reason, {}, -1, out);
   }
   SessionEnd end{event.reason, std::move(event.error), event.usage};
-  if (stopped && event.reason != FinishReason::error) end.reason = FinishReason::stop;
   end.usage.output_tokens = 0;
   for (const Choice& choice : choices) end.usage.output_tokens += choice.tokens;
   ended = true;

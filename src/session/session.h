@@ -105,8 +105,8 @@ class Session {
   /// Cancels if it has not ended.
   ~Session();
 
-  /// Turns one engine event of this session into events for the client, appended to `out`. A stop string ends its choice
-  /// here and, once every choice has ended, cancels the rest in the engine; SessionEnd then says `stop`.
+  /// Turns one engine event of this session into events for the client, appended to `out`. A stop string ends its choice, here at
+  /// once and in the engine at its next step.
   void on_event(EngineEvent event, std::vector<SessionEvent>& out);
   void cancel();
   bool ended() const;

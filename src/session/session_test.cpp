@@ -17,6 +17,7 @@ class SilentEngine final : public EngineHandle {
     return RequestId{17};
   }
   void cancel(RequestId request) override { cancelled.push_back(request); }
+  void end_choice(RequestId request, int32_t choice) override { ended_choices.emplace_back(request, choice); }
   std::vector<EngineModelInfo> models() const override { return {test_model_info()}; }
   EngineStats stats() const override { return {}; }
   const Clock& clock() const override { return SteadyClock::instance(); }
@@ -24,6 +25,7 @@ class SilentEngine final : public EngineHandle {
 
   EngineRequest submitted;
   std::vector<RequestId> cancelled;
+  std::vector<std::pair<RequestId, int32_t>> ended_choices;
 };
 
 /// What a client has seen; fails where session.h's promises are broken.
@@ -105,15 +107,15 @@ TEST(Session, AStopStringEndsTheAnswerAndTheEnginesWork) {
   Talk talk({.stop = {"END", "\n\n"}});
   talk.hear_text("one E");
   EXPECT_EQ(talk.client.text[0], "one ");
-  EXPECT_TRUE(talk.engine.cancelled.empty());
+  EXPECT_TRUE(talk.engine.ended_choices.empty());
   talk.hear_text("ND and more");
   EXPECT_EQ(talk.client.text[0], "one ");
   EXPECT_EQ(talk.client.finished.at(0).stop_string, "END");
   EXPECT_EQ(talk.client.finished.at(0).reason, FinishReason::stop);
-  EXPECT_EQ(talk.engine.cancelled, (std::vector<RequestId>{17}));
+  EXPECT_EQ(talk.engine.ended_choices, (std::vector<std::pair<RequestId, int32_t>>{{17, 0}}));
   talk.hear_text("what the engine did meanwhile");
-  talk.hear(ChoiceEndEvent{0, FinishReason::length, -1});
-  talk.hear(EndEvent{FinishReason::cancelled, {}, {.prompt_tokens = 6, .output_tokens = 40}});
+  talk.hear(ChoiceEndEvent{0, FinishReason::stop, -1});
+  talk.hear(EndEvent{FinishReason::stop, {}, {.prompt_tokens = 6, .output_tokens = 40}});
   EXPECT_EQ(talk.client.end->reason, FinishReason::stop);
   EXPECT_EQ(talk.client.end->usage.output_tokens, static_cast<int32_t>(test_tokens("one E").size() + 2)) << "up to the stop string";
 }
@@ -122,15 +124,15 @@ TEST(Session, OtherChoicesGoOnAfterAStopString) {
   Talk talk({.sampling = {.n = 2}, .stop = {"X"}});
   talk.hear_text("aX", 0);
   talk.hear_text("b", 1);
-  EXPECT_TRUE(talk.engine.cancelled.empty());
+  EXPECT_EQ(talk.engine.ended_choices, (std::vector<std::pair<RequestId, int32_t>>{{17, 0}}));
   talk.hear_text("c", 0);
   talk.hear(ChoiceEndEvent{1, FinishReason::length, -1});
-  EXPECT_EQ(talk.engine.cancelled.size(), 1u) << "choice 0 would run on";
-  talk.hear(EndEvent{FinishReason::cancelled, {}, {}});
+  talk.hear(EndEvent{FinishReason::length, {}, {}});
+  EXPECT_TRUE(talk.engine.cancelled.empty());
   EXPECT_EQ(talk.client.text, (std::map<int32_t, std::string>{{0, "a"}, {1, "b"}}));
   EXPECT_EQ(talk.client.finished.at(0).stop_string, "X");
   EXPECT_EQ(talk.client.finished.at(1).reason, FinishReason::length);
-  EXPECT_EQ(talk.client.end->reason, FinishReason::stop);
+  EXPECT_EQ(talk.client.end->reason, FinishReason::length);
 }
 
 TEST(Session, IncludesTheStopStringWhereAsked) {

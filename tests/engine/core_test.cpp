@@ -153,6 +153,35 @@ TEST_P(CoreTest, ChoicesForkFromOnePrompt) {
   for (int32_t i = 0; i < 5; ++i) EXPECT_EQ(reader.tokens[i], alone(prompt(37), 40, 7 + static_cast<uint64_t>(i))) << i;
 }
 
+TEST_P(CoreTest, AChoiceThatNobodyWantsEndsAlone) {
+  Reader reader;
+  EngineRequest r = request(reader, prompt(37), 200);
+  r.sampling.n = 3;
+  r.sampling.min_tokens = 200;
+  const RequestId id = submit(std::move(r));
+  core->end_choice(id, 1);                              // before its first token: ignored
+  while (reader.tokens[1].size() < 10 && core->step()) reader.drain();
+  core->end_choice(id, 1);
+  core->end_choice(id, 1);
+  core->end_choice(id, 3);
+  core->end_choice(id, -1);
+  core->end_choice(id + 1, 0);
+  run({&reader});
+  ASSERT_EQ(reader.ends.size(), 1u);
+  EXPECT_EQ(reader.choice_ends.at(1).reason, FinishReason::stop);
+  EXPECT_EQ(reader.tokens[1].size(), 10u) << "what was on its way is dropped";
+  for (const int32_t i : {0, 2}) EXPECT_EQ(reader.tokens[i], alone(prompt(37), 200, 7 + static_cast<uint64_t>(i), 200)) << i;
+  EXPECT_EQ(core->blocks().counts(0).live, 0);
+
+  Reader single;
+  const RequestId last = submit(request(single, prompt(5), 400));
+  for (int i = 0; i < 5; ++i) core->step();
+  core->end_choice(last, 0);
+  run({&single});
+  ASSERT_EQ(single.ends.size(), 1u);
+  EXPECT_EQ(single.ends[0].reason, FinishReason::stop);
+}
+
 TEST_P(CoreTest, PromptLogprobsAndEmbeddingsDoNotDependOnChunks) {
   Reader scored, pooled, filler;
   EngineRequest s = request(scored, prompt(90), 0);
