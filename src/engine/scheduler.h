@@ -72,6 +72,7 @@ class Scheduler {
 
   bool has_work() const { return !running_.empty() || !preempted_.empty() || !queue_.empty(); }
   int32_t running() const { return static_cast<int32_t>(running_.size()); }
+  int32_t queue_size() const { return queue_.size(); }
   int32_t preempted() const { return static_cast<int32_t>(preempted_.size()); }
   const std::vector<Sequence*>& running_sequences() const { return running_; }
   FairQueue& queue() { return queue_; }
