@@ -98,11 +98,14 @@ ExitCode CommandLine::run(int argc, const char* const* argv) {
 
 std::unique_ptr<CommandLine> make_command_line() {
   auto line = std::make_unique<CommandLine>();
+  add_chat_command(*line);
   add_list_command(*line);
   add_inspect_command(*line);
   line->add("", "bench", "Measure this machine and the models on it",
-            "pagemill bench machine             what this machine can do at best");
+            "pagemill bench machine             what this machine can do at best\n"
+            "pagemill bench engine              how near the default model comes to that");
   add_bench_machine_command(*line);
+  add_bench_engine_command(*line);
   add_completion_command(*line);
   return line;
 }

@@ -47,7 +47,9 @@ std::unique_ptr<CommandLine> make_command_line();
 std::string nearest(const std::string& word, const std::vector<std::string>& candidates);
 
 // Each command declares its flags and its function in a file of its own.
+void add_bench_engine_command(CommandLine& line);
 void add_bench_machine_command(CommandLine& line);
+void add_chat_command(CommandLine& line);
 void add_inspect_command(CommandLine& line);
 void add_list_command(CommandLine& line);
 void add_completion_command(CommandLine& line);
