@@ -121,7 +121,8 @@ Result<void> read_frequency_divisors(const WeightSource& source, RopeConfig& rop
     return fail(ErrorCode::invalid_file, fmt::format("{}: tensor {} {}", source.name(), kRopeFrequencies, problem), std::string(kRopeFrequencies));
   };
   const int64_t pairs = rope.rotary_dim / 2;
-  if (tensor->shape != std::vector<int64_t>{pairs} || tensor->dtype != DType::f32 || tensor->bytes.size() != static_cast<size_t>(pairs) * sizeof(float))
+  const size_t bytes = static_cast<size_t>(pairs) * sizeof(float);
+  if (tensor->shape != std::vector<int64_t>{pairs} || tensor->dtype != DType::f32 || tensor->bytes.size() != bytes)
     return wrong(fmt::format("must be {} values of f32", pairs));
   rope.freq_divisors.resize(static_cast<size_t>(pairs));
   dequantize_row(DType::f32, tensor->bytes, rope.freq_divisors);
