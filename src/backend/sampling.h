@@ -4,7 +4,8 @@
 // Why integers. A draw compares a random number with sums of probabilities. Floating sums depend on their order, and a GPU
 // adds in another order than a CPU does; so probabilities are integers here (units of 2^-40 of the most likely token's) and
 // sums of them are exact in any order, on any number of threads. What turns a logit into its weight uses only IEEE single
-// multiplications and additions, each rounded once (no fused multiply-add, no library exp), so it is the same everywhere too.
+// multiplications and additions, each rounded once (no fused multiply-add, no library exp), so it is the same everywhere too. Host
+// code is built with -ffp-contract=off; device code needs the same (nvcc --fmad=false, or the _rn intrinsics).
 // Inverse CDF in token-id order is chosen over Gumbel-max because it needs one random number per token sampled instead of one
 // (and a logarithm) per vocabulary entry, and because it has such an exact form.
 //
