@@ -262,9 +262,9 @@ void BlockManager::clear_cache() {
   for (BlockPool& each : pools_) each.clear_cache();
 }
 
-std::string BlockManager::audit() const {
+std::string BlockManager::audit(bool contents) const {
   for (int32_t group = 0; group < groups(); ++group) {
-    std::vector<int32_t> references(static_cast<size_t>(counts(group).total), 0);
+    std::vector<int32_t> references(static_cast<size_t>(counts(group).total), 0);  // [blocks]
     for (const Sequence& sequence : sequences_) {
       if (!sequence.open) continue;
       const Table& table = sequence.tables[static_cast<size_t>(group)];
@@ -276,7 +276,7 @@ std::string BlockManager::audit() const {
         if (block >= 0) ++references[static_cast<size_t>(block)];
       }
     }
-    if (std::string found = pool(group).audit(references); !found.empty()) return fmt::format("group {}: {}", group, found);
+    if (std::string found = pool(group).audit(references, contents); !found.empty()) return fmt::format("group {}: {}", group, found);
   }
   return {};
 }

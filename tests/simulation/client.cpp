@@ -75,7 +75,7 @@ ClientPlan random_request(SplitMix64& random, const FakeModel& model, int32_t ch
   }
   if (chance(14)) {
     plan.cancel_after_ns = log_uniform(random, 2000) * kNsPerMs;
-  } else if (chance(40)) {
+  } else if (chance(46)) {
     plan.cancel_at_token = static_cast<int32_t>(random.below(static_cast<uint64_t>(*s.max_tokens) + 1));
   }
   return plan;

@@ -5,7 +5,8 @@
 // log-uniform from 1 to 2,000, shared prefixes, tenants, priorities, choices, constraints, deadlines), the readers (some slow) and
 // who gives up when. So a violation is reproduced by its seed.
 //
-// Checked: after every step, that blocks are conserved in every group (audit) and that something gets on; with every
+// Checked: after every step, that blocks are conserved in every group (audit; the hashes of all contents every 16 steps)
+// and that something gets on; with every
 // event, that a token is the one the model says to this sequence alone and that the order of events is right; at the end, that
 // every request ended exactly once, that nothing is held any more, and the order in which requests started:
 //   within a tenant and priority, in the order of arrival; never a worse priority before a better one that waits; and
