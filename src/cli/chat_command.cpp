@@ -69,7 +69,7 @@ void add_chat_command(CommandLine& line) {
                                "At the prompt, /help lists the commands.");
   const auto options = std::make_shared<Options>();
   options->model.declare(command);
-  command.add_option("-s,--system", options->chat.system, "The system prompt")->type_name("TEXT");
+  command.add_option("-s,--system", options->chat.system, "What the model is told before the conversation")->type_name("TEXT")->group("Conversation");
   declare_sampling(command, options->chat.sampling);
   line.on_run(command, [options] { return chat(*options); });
 }

@@ -13,7 +13,7 @@ void add_completion_command(CommandLine& line) {
                                "pagemill completion fish | source             in ~/.config/fish/config.fish");
   const auto shell = std::make_shared<std::string>();
   const std::vector<std::string> shells{"bash", "zsh", "fish"};
-  command.add_option("shell", *shell, "bash, zsh or fish")->required()->check(CLI::IsMember(shells));
+  command.add_option("SHELL", *shell, "bash, zsh or fish")->required()->check(CLI::IsMember(shells));
   line.on_run(command, [&line, shell]() -> Result<ExitCode> {
     const Shell kind = *shell == "bash" ? Shell::bash : *shell == "zsh" ? Shell::zsh : Shell::fish;
     std::fputs(completion_script(line.root(), kind).c_str(), stdout);

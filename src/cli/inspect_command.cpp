@@ -174,7 +174,7 @@ void add_inspect_command(CommandLine& line) {
                                "pagemill inspect model.gguf --tensors\n"
                                "pagemill inspect model.gguf --json | jq .kv_cache");
   const auto options = std::make_shared<Options>();
-  command.add_option("model", options->model, "A GGUF file, or the name of a model that `pagemill list` shows (default: the default model)")->type_name("MODEL");
+  command.add_option("MODEL", options->model, "A GGUF file, or the name of a model that `pagemill list` shows (default: the default model)")->type_name("MODEL");
   command.add_flag("--tensors", options->all_tensors, "List every tensor, not one line for all layers");
   command.add_flag("--json", options->json, "Print JSON, with every tensor");
   line.on_run(command, [options] { return inspect(*options); });

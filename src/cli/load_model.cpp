@@ -33,7 +33,7 @@ Result<json::object> parse_overrides(const std::string& text) {
 }  // namespace
 
 void ModelFlags::declare(CLI::App& command) {
-  command.add_option("model", model, "A GGUF file, or the name of a model that `pagemill list` shows (default: the default model)")->type_name("MODEL");
+  command.add_option("MODEL", model, "A GGUF file, or the name of a model that `pagemill list` shows (default: the default model)")->type_name("MODEL");
   command.add_option("--max-model-len", max_model_len, "Tokens of prompt and answer together; auto = the longest that fits")->type_name("N")->capture_default_str()->group("Model");
   command.add_option("--hf-overrides", hf_overrides, "Settings that replace the file's, as JSON in the form of config.json: rope_scaling, rope_theta, max_position_embeddings")
       ->type_name("JSON")->group("Model");

@@ -81,6 +81,7 @@ class TerminalChat {
   }
 
   void answer(const std::string& text) {
+    const NoEcho no_echo;
     conversation_.add_user(text);
     std::string answered;
     const auto stats = answerer_.answer(request_for(conversation_, sampling_), [&](std::string_view piece) {
@@ -95,7 +96,8 @@ class TerminalChat {
       complain(stats.error());
       return;
     }
-    conversation_.add_assistant(answered);
+    if (answered.empty()) conversation_.drop_last();  // stopped before the first word: as if it had not been asked
+    else conversation_.add_assistant(answered);
     std::printf("%s%s%s\n\n", style_.dim, describe(*stats).c_str(), style_.reset);
   }
 

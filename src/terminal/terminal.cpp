@@ -53,6 +53,18 @@ std::string terminal_safe(std::string_view text) {
   return out;
 }
 
+NoEcho::NoEcho() {
+  termios settings;
+  if (tcgetattr(STDIN_FILENO, &settings) != 0) return;
+  before_ = settings;
+  settings.c_lflag &= ~static_cast<tcflag_t>(ECHO | ICANON);
+  tcsetattr(STDIN_FILENO, TCSANOW, &settings);
+}
+
+NoEcho::~NoEcho() {
+  if (before_) tcsetattr(STDIN_FILENO, TCSANOW, &*before_);
+}
+
 ProgressLine::ProgressLine() : terminal_(isatty(STDERR_FILENO) != 0) {}
 ProgressLine::~ProgressLine() { clear(); }
 

@@ -1,6 +1,9 @@
 // What a terminal can do, and what may be written to one.
 #pragma once
 
+#include <termios.h>
+
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -18,6 +21,19 @@ Style style_for(int fd);
 /// Text of others (a model, a file) made safe for a terminal: control characters other than newline and tab become U+FFFD,
 /// so that no escape sequence gets through. Broken UTF-8 becomes U+FFFD too.
 std::string terminal_safe(std::string_view text);
+
+/// While it lives, what is typed on stdin is not shown: it would run into what the program prints. It is kept for the next line
+/// that is read. Nothing where stdin is no terminal.
+class NoEcho {
+ public:
+  NoEcho();
+  ~NoEcho();
+  NoEcho(const NoEcho&) = delete;
+  NoEcho& operator=(const NoEcho&) = delete;
+
+ private:
+  std::optional<termios> before_;
+};
 
 /// A line on stderr that is rewritten as work proceeds; nothing where stderr is no terminal.
 class ProgressLine {

@@ -58,14 +58,21 @@ class Terminal:
         os.write(self.fd, text.encode())
 
     def expect(self, text):
-        """Waits until `text` has come after what was last expected; returns all that came before it."""
-        deadline = time.monotonic() + HANG_SECONDS
-        while text not in plain(self.output)[self.seen:]:
-            if time.monotonic() > deadline or not self._read():
-                raise AssertionError(f"no {text!r} in {plain(self.output)[self.seen:]!r}")
+        """Waits until `text` has come after what was last expected; returns all from there to its end."""
+        self._wait_until(lambda shown: text in shown, text)
         shown = plain(self.output)
         start, self.seen = self.seen, shown.index(text, self.seen) + len(text)
         return shown[start:self.seen]
+
+    def expect_more(self):
+        """Waits until anything has come after what was last expected."""
+        self._wait_until(lambda shown: shown.strip() != "", "more")
+
+    def _wait_until(self, satisfied, what):
+        deadline = time.monotonic() + HANG_SECONDS
+        while not satisfied(plain(self.output)[self.seen:]):
+            if time.monotonic() > deadline or not self._read():
+                raise AssertionError(f"no {what!r} in {plain(self.output)[self.seen:]!r}")
 
     def _read(self):
         ready, _, _ = select.select([self.fd], [], [], 1.0)

@@ -92,6 +92,18 @@ class Person(unittest.TestCase):
         terminal.type("\x03")
         self.assertEqual(terminal.wait(), 0)
 
+    def test_what_is_typed_during_an_answer_waits_for_the_prompt(self):
+        terminal = self.chat("--max-tokens", "60")
+        terminal.type(LONG + "\r")
+        terminal.expect("\n")
+        terminal.expect_more()  # the answer has begun
+        terminal.type("/set seed 4711\r")
+        answer = terminal.expect("tokens/s")
+        self.assertNotIn("4711", answer)
+        terminal.expect("seed 4711, max_tokens 60")
+        terminal.type("\x04")
+        self.assertEqual(terminal.wait(), 0)
+
     def test_lines_history_and_wide_characters(self):
         terminal = self.chat("--max-tokens", "2")
         terminal.type("one line\\\r")
