@@ -7,7 +7,7 @@
 // computed costs 1, an answer's token kOutputWeight. A tenant that comes back after having had nothing to wait for
 // starts at the level of the least served one waiting, so idleness earns no credit.
 //
-// Bound (their theorem 4.4): between two tenants that both have requests waiting at one priority, the service received over any
+// Bound (as they prove it for their virtual token counter): between two tenants that both have requests waiting at one priority, the service received over any
 // period differs by at most 2 · max(longest prompt, kOutputWeight · tokens that the running sequences may still produce).
 // Owned by the engine thread.
 #pragma once

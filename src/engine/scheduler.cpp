@@ -131,10 +131,8 @@ bool Scheduler::reserve_decode(StepPlan& plan, Sequence& sequence) {
 }
 
 void Scheduler::schedule_prompts(StepPlan& plan, int32_t& budget) {
-  bool others = !queue_.empty() || !preempted_.empty();
-  for (size_t i = running_.size(), prompts = 0; i-- > 0 && !others;) {
-    others = running_[i]->remaining() > 1 && ++prompts > 1;
-  }
+  const auto prompts = std::count_if(running_.begin(), running_.end(), [](const Sequence* each) { return each->remaining() > 1; });
+  const bool others = prompts > 1 || !queue_.empty() || !preempted_.empty();
   for (size_t i = 0; i < running_.size() && budget > 0; ++i) {
     Sequence& sequence = *running_[i];
     if (sequence.remaining() <= 1) continue;

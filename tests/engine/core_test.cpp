@@ -316,6 +316,85 @@ TEST_P(CoreTest, ShutDownHandsOverEveryEnd) {
   }
 }
 
+/// Allows token 5 alone, `good` times; then nothing, or an error.
+class Fussy final : public TokenConstraint {
+ public:
+  Fussy(int32_t good, bool fails) : good_(good), fails_(fails) {}
+  Result<void> fill_mask(std::span<uint32_t> mask) override {
+    std::fill(mask.begin(), mask.end(), 0u);
+    if (good_ > 0) mask[0] = 1u << 5;
+    if (good_ <= 0 && fails_) return fail(ErrorCode::invalid_argument, "this grammar is a labyrinth");
+    return {};
+  }
+  Result<void> accept(int32_t token) override {
+    --good_;
+    return token == 5 ? Result<void>{} : fail(ErrorCode::internal, "not a 5");
+  }
+  void rollback(int32_t count) override { good_ += count; }
+  bool may_end() const override { return false; }
+  std::unique_ptr<TokenConstraint> clone() const override { return std::make_unique<Fussy>(*this); }
+
+ private:
+  int32_t good_;
+  bool fails_;
+};
+
+TEST_P(CoreTest, AConstraintThatFailsEndsItsOwnRequestAlone) {
+  Reader stuck, broken, free;
+  EngineRequest a = request(stuck, prompt(20), 50), b = request(broken, prompt(20), 50);
+  a.constraint = std::make_shared<Fussy>(4, false);
+  b.constraint = std::make_shared<Fussy>(4, true);
+  submit(std::move(a));
+  submit(std::move(b));
+  submit(request(free, prompt(20), 50));
+  run({&stuck, &broken, &free});
+  for (Reader* reader : {&stuck, &broken}) {
+    EXPECT_EQ(reader->ends.at(0).reason, FinishReason::error);
+    EXPECT_EQ(reader->tokens[0], std::vector<int32_t>(4, 5));
+  }
+  EXPECT_EQ(broken.ends[0].error.message, "this grammar is a labyrinth");
+  EXPECT_EQ(free.tokens[0], alone(prompt(20), 50, 7));
+  EXPECT_EQ(core->blocks().counts(0).live, 0);
+}
+
+TEST_P(CoreTest, SaltsKeepPromptsApart) {
+  Reader a, b;
+  submit(request(a, prompt(100), 5));
+  run({&a});
+  EngineRequest other = request(b, prompt(100), 5);
+  other.cache_salt = 1;
+  submit(std::move(other));
+  run({&b});
+  EXPECT_EQ(b.ends.at(0).usage.cached_tokens, 0);
+  EXPECT_EQ(a.tokens, b.tokens);
+}
+
+TEST_P(CoreTest, AReaderThatLeavesAMegabyteUnreadIsCancelled) {
+  info.context_max = 40'000;
+  model.groups = {{.blocks = 2'600}};
+  Reader absent;
+  EngineRequest r = request(absent, prompt(10), 39'900);
+  r.sampling.min_tokens = 39'900;
+  r.sampling.logprobs = 0;
+  submit(std::move(r));
+  while (core->step()) {
+  }
+  for (int i = 0; i < 5; ++i, core->step()) absent.drain();
+  EXPECT_EQ(absent.ends.at(0).reason, FinishReason::cancelled);
+  EXPECT_LT(absent.tokens[0].size(), 30'000u);
+}
+
+TEST_P(CoreTest, AReaderThatClosedItsQueueHoldsUpNothing) {
+  Reader gone;
+  gone.queue = std::make_shared<EventQueue>(nullptr, 2);
+  gone.queue->close();
+  submit(request(gone, prompt(10), 100));
+  run({&gone});
+  EXPECT_TRUE(core->idle());
+  EXPECT_FALSE(core->undelivered());
+  EXPECT_EQ(core->requests(), 0u);
+}
+
 TEST_P(CoreTest, QueueBoundsAndContextAreCheckedAtSubmit) {
   start();
   Reader reader;
