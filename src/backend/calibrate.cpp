@@ -247,6 +247,14 @@ MachineLimits measure_machine(double seconds) {
   return limits;
 }
 
+MachineLimits best_of(MachineLimits a, const MachineLimits& b) {
+  for (LimitRate MachineLimits::*const limit : {&MachineLimits::read_one_thread, &MachineLimits::read_all_threads, &MachineLimits::int8_ops,
+                                                &MachineLimits::float16_ops, &MachineLimits::float32_ops})
+    keep_best(a.*limit, b.*limit);
+  a.variants.insert(a.variants.end(), b.variants.begin(), b.variants.end());
+  return a;
+}
+
 LimitRate measure_reread(size_t bytes, double seconds) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
   const std::vector<LoopTable> loops = tables(cpu_features());

@@ -32,6 +32,10 @@ struct MachineLimits {
 /// Takes about `seconds` in all and the whole machine; the shares it gives are of what was free meanwhile.
 MachineLimits measure_machine(double seconds = 3.0);
 
+/// The better of two measurements for each limit; `a`'s machine. A machine that was busy during one of them shows its real limits in
+/// the other.
+MachineLimits best_of(MachineLimits a, const MachineLimits& b);
+
 /// How fast all threads read the same `bytes` over and over: memory's speed, or that of the caches where they hold them.
 LimitRate measure_reread(size_t bytes, double seconds = 0.5);
 

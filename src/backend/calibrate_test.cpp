@@ -47,6 +47,17 @@ TEST(Calibrate, LimitsAreTheBestOfTheVariantsAndPlausible) {
   EXPECT_LT(limits.int8_ops.best / limits.threads, 1e14);
 }
 
+TEST(Calibrate, TheBetterOfTwoMeasurementsCounts) {
+  MachineLimits a, b;
+  a.int8_ops = {"a", 3, 2, 1};
+  b.int8_ops = {"b", 4, 2, 1};
+  a.read_all_threads = {"a", 9, 2, 1};
+  b.read_all_threads = {"b", 8, 2, 1};
+  const MachineLimits best = best_of(a, b);
+  EXPECT_EQ(best.int8_ops.variant, "b");
+  EXPECT_EQ(best.read_all_threads.variant, "a");
+}
+
 TEST(Calibrate, RereadingTakesAnySize) {
   for (const size_t bytes : {size_t{0}, size_t{1000}, size_t{5} << 20}) {
     const LimitRate rate = measure_reread(bytes, 0);
