@@ -1,0 +1,190 @@
+#include "cli/serve.h"
+
+#include <sys/resource.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include "api/api.h"
+#include "api/error_body.h"
+#include "base/log.h"
+#include "base/machine.h"
+#include "format/catalogue.h"
+#include "format/gguf.h"
+
+namespace pagemill {
+namespace {
+
+constexpr TimeNs kPollNs = 50 * kNsPerMs;          // while loading and draining
+constexpr TimeNs kStatsNs = 10 * kNsPerSecond;     // vLLM's interval
+
+double seconds_between(TimeNs from, TimeNs to) { return static_cast<double>(to - from) / static_cast<double>(kNsPerSecond); }
+TimeNs now_ns() { return SteadyClock::instance().now_ns(); }
+
+/// SIGINT and SIGTERM are waited for instead of handled; every thread started afterwards leaves them to this one.
+class Signals {
+ public:
+  Signals() {
+    sigemptyset(&set_);
+    sigaddset(&set_, SIGINT);
+    sigaddset(&set_, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &set_, &before_);
+    std::signal(SIGPIPE, SIG_IGN);
+  }
+  ~Signals() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  /// True if a signal came within that time.
+  bool wait(TimeNs timeout_ns) {
+    const timespec timeout{timeout_ns / kNsPerSecond, timeout_ns % kNsPerSecond};
+    return sigtimedwait(&set_, nullptr, &timeout) > 0;
+  }
+
+ private:
+  sigset_t set_, before_;
+};
+
+/// Each connection takes a file descriptor; the usual soft limit of 1,024 is far below connections_max.
+void raise_file_limit() {
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+  files.rlim_cur = files.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &files);
+}
+
+/// Everything of a running server; members are destroyed in reverse.
+struct Running {
+  std::unique_ptr<WeightSource> source;    // the text model's vocabulary
+  MetricRegistry registry;
+  std::unique_ptr<Authenticator> authenticator;
+  std::unique_ptr<EngineHandle> engine;
+  std::unique_ptr<api::Api> the_api;
+  std::unique_ptr<http::Server> server;
+  std::thread text_loader;
+  std::atomic<bool> text_loaded{false};
+  std::mutex text_mutex;
+  std::optional<Error> text_error;         // under text_mutex
+
+  ~Running() {
+    if (text_loader.joinable()) text_loader.join();
+    if (the_api) the_api->close();
+  }
+};
+
+/// Tokenizer and template are made beside the weights.
+void load_text(Running& running, const std::filesystem::path& path, const std::string& chat_template) {
+  auto source = open_gguf(path);
+  auto text = source ? TextModel::from_source(**source, chat_template) : tl::unexpected(source.error());
+  if (!text) {
+    std::lock_guard lock(running.text_mutex);
+    running.text_error = text.error();
+    return;
+  }
+  running.source = std::move(*source);
+  running.the_api->set_text(std::move(*text));
+  running.text_loaded = true;
+}
+
+std::optional<Error> load_error(Running& running) {
+  const EngineStats stats = running.engine->stats();
+  if (stats.state == EngineState::failed) return stats.failure;
+  std::lock_guard lock(running.text_mutex);
+  return running.text_error;
+}
+
+void print_ready(const Running& running, const ServeOptions& options, const std::string& url, TimeNs started_ns) {
+  const EngineModelInfo model = running.engine->models().front();
+  const std::string key = options.keys.empty() ? "" : " -H 'Authorization: Bearer YOUR_KEY'";
+  std::printf("Ready after %.1f s: %s with a context of %d tokens.\n\n  curl %s/v1/chat/completions%s -H 'Content-Type: application/json' \\\n"
+              "    -d '{\"messages\":[{\"role\":\"user\",\"content\":\"Why is the sky blue?\"}]}'\n\n",
+              seconds_between(started_ns, now_ns()), options.api.model_names.front().c_str(), model.context_max, url.c_str(), key.c_str());
+  std::fflush(stdout);
+}
+
+/// Every ten seconds in which something was computed, vLLM's line.
+void log_stats(const EngineStats& before, const EngineStats& stats, double seconds) {
+  if (stats.steps == before.steps) return;
+  const auto rate = [&](uint64_t now, uint64_t then) { return static_cast<double>(now - then) / seconds; };
+  const uint64_t queries = stats.prefix_queries_tokens - before.prefix_queries_tokens;
+  const double hits = queries ? 100.0 * static_cast<double>(stats.prefix_hits_tokens - before.prefix_hits_tokens) / static_cast<double>(queries) : 0;
+  log_info("Engine 000: Avg prompt throughput: {:.1f} tokens/s, Avg generation throughput: {:.1f} tokens/s, Running: {} reqs, Waiting: {} reqs, "
+           "KV cache usage: {:.1f}%, Prefix cache hit rate: {:.1f}%",
+           rate(stats.prompt_tokens, before.prompt_tokens), rate(stats.output_tokens, before.output_tokens), stats.running, stats.waiting, stats.kv_usage * 100, hits);
+}
+
+/// Waits for the model. False where a signal came first.
+Result<bool> wait_for_model(Running& running, Signals& signals) {
+  std::string phase;
+  for (;;) {
+    if (auto error = load_error(running)) return tl::unexpected(std::move(*error));
+    const EngineStats stats = running.engine->stats();
+    if (stats.state != EngineState::loading && running.text_loaded) return true;
+    if (stats.load_phase != phase) log_info("loading: {}", phase = stats.load_phase);
+    if (signals.wait(kPollNs)) return false;
+  }
+}
+
+/// Serves until a signal; an error where the engine failed for good.
+Result<void> serve_until_signal(Running& running, Signals& signals) {
+  EngineStats before = running.engine->stats();
+  TimeNs then = now_ns();
+  while (!signals.wait(kStatsNs)) {
+    const EngineStats stats = running.engine->stats();
+    if (stats.state == EngineState::failed) return tl::unexpected(stats.failure);
+    log_stats(before, stats, seconds_between(then, now_ns()));
+    before = stats;
+    then = now_ns();
+  }
+  return {};
+}
+
+/// No new requests; those under way are given their time.
+void drain(Running& running, Signals& signals, int timeout_s) {
+  const TimeNs deadline_ns = now_ns() + timeout_s * kNsPerSecond;
+  running.engine->drain(running.engine->clock().now_ns() + timeout_s * kNsPerSecond);
+  running.server->stop_accepting();
+  if (const int left = running.the_api->under_way(); left > 0) log_info("shutting down: {} answers are under way, at most {} s", left, timeout_s);
+  while (running.the_api->under_way() > 0 && now_ns() < deadline_ns && !signals.wait(kPollNs)) {}
+}
+
+}  // namespace
+
+std::string server_url(const http::ServerOptions& http, uint16_t port) {
+  std::string host = http.host;
+  if (host == "0.0.0.0" || host == "::") host = "localhost";
+  if (host.find(':') != std::string::npos) host = "[" + host + "]";
+  return fmt::format("{}://{}:{}", http.tls_certificate_file.empty() ? "http" : "https", host, port);
+}
+
+Result<ExitCode> serve(ServeOptions options) {
+  const TimeNs started_ns = now_ns();
+  raise_file_limit();
+  Signals signals;
+  PM_ASSIGN(const std::filesystem::path path, resolve_model(options.model));
+  if (options.api.model_names.empty()) options.api.model_names = {path.stem().string()};
+
+  Running running;
+  options.http.refusal = api::http_refusal;
+  PM_ASSIGN(running.server, http::Server::listen(options.http));
+  const std::string url = server_url(options.http, running.server->port()) + options.api.root_path;
+  options.engine.model = path;
+  options.engine.served_model_name = options.api.model_names.front();
+  running.authenticator = make_static_authenticator(options.keys);
+  running.engine = make_engine(options.engine, make_reference_backend(options.threads > 0 ? options.threads : usable_threads()));
+  running.the_api = std::make_unique<api::Api>(options.api, *running.engine, *running.authenticator, running.registry, *running.server);
+  running.the_api->start();
+  std::printf("Listening on %s after %.2f s; loading %s\n", url.c_str(), seconds_between(started_ns, now_ns()), path.c_str());
+  std::fflush(stdout);
+  running.text_loader = std::thread([&] { load_text(running, path, options.chat_template); });
+
+  PM_ASSIGN(const bool loaded, wait_for_model(running, signals));
+  if (!loaded) return ExitCode::interrupted;
+  print_ready(running, options, url, started_ns);
+  PM_TRY(serve_until_signal(running, signals));
+  drain(running, signals, options.shutdown_timeout_s);
+  return ExitCode::done;
+}
+
+}  // namespace pagemill
