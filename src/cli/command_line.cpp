@@ -98,6 +98,7 @@ ExitCode CommandLine::run(int argc, const char* const* argv) {
 
 std::unique_ptr<CommandLine> make_command_line() {
   auto line = std::make_unique<CommandLine>();
+  add_serve_command(*line);
   add_chat_command(*line);
   add_list_command(*line);
   add_inspect_command(*line);

@@ -52,6 +52,7 @@ void add_bench_machine_command(CommandLine& line);
 void add_chat_command(CommandLine& line);
 void add_inspect_command(CommandLine& line);
 void add_list_command(CommandLine& line);
+void add_serve_command(CommandLine& line);
 void add_completion_command(CommandLine& line);
 
 }  // namespace pagemill

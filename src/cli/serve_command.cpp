@@ -21,7 +21,7 @@ struct ServeFlags {
   std::string host = "127.0.0.1";
   int port = 8080;
   std::vector<std::string> served_model_names;
-  std::string max_model_len = "auto", kv_cache_memory_bytes = "auto", dtype = "auto", device = "auto";
+  std::string max_model_len = "auto", kv_cache_memory_bytes = "auto", kv_cache_dtype = "auto", dtype = "auto", device = "auto";
   int32_t max_num_seqs = 128, max_num_batched_tokens = 2048, max_queued_requests = limits::kQueuedRequests;
   int64_t max_queued_tokens = limits::kQueuedPromptTokens;
   double gpu_memory_utilization = 0.92, max_step_ms = 200;
@@ -77,12 +77,12 @@ Result<std::vector<std::string>> parse_origins(const std::vector<std::string>& v
 
 bool is_loopback(const std::string& host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
 
-Result<std::optional<DType>> parse_dtype(const std::string& name) {
+Result<std::optional<DType>> parse_dtype(const std::string& flag, const std::string& name) {
   if (name == "auto") return std::nullopt;
   if (name == "half" || name == "float16") return DType::f16;
   if (name == "bfloat16") return DType::bf16;
   if (name == "float" || name == "float32") return DType::f32;
-  return wrong("--dtype", fmt::format("must be auto, half, float16, bfloat16, float or float32, not '{}'", name));
+  return wrong(flag, fmt::format("must be auto, half, float16, bfloat16, float or float32, not '{}'", name));
 }
 
 Result<SamplingDefaults> read_generation_config(const std::string& value) {
@@ -134,7 +134,9 @@ Result<void> fill_engine(const ServeFlags& flags, ServeOptions& options) {
   if (flags.kv_cache_memory_bytes != "auto") {
     PM_ASSIGN(engine.kv_cache_memory_bytes, parse_size("--kv-cache-memory-bytes", flags.kv_cache_memory_bytes));
   }
-  PM_ASSIGN(engine.kv_dtype, parse_dtype(flags.dtype));
+  PM_ASSIGN(const auto dtype, parse_dtype("--dtype", flags.dtype));
+  PM_ASSIGN(const auto kv_dtype, parse_dtype("--kv-cache-dtype", flags.kv_cache_dtype));
+  engine.kv_dtype = kv_dtype ? kv_dtype : dtype;
   engine.max_num_seqs = flags.max_num_seqs;
   engine.max_num_batched_tokens = std::max(flags.max_num_batched_tokens, flags.max_num_seqs);
   engine.max_queued_requests = flags.max_queued_requests;
@@ -213,7 +215,7 @@ void declare_model(CLI::App& command, ServeFlags& flags) {
   command.add_option("--model", flags.model, "The same as MODEL")->type_name("MODEL")->group("Model");
   command.add_option("--served-model-name", flags.served_model_names, "What requests may call it; the first is reported")->type_name("NAME")->group("Model");
   command.add_option("--max-model-len", flags.max_model_len, "Tokens of prompt and answer together (4096, 4k); auto = the longest that fits")->type_name("N")->capture_default_str()->group("Model");
-  command.add_option("--dtype", flags.dtype, "Of the KV cache: auto, half, float16, bfloat16, float; weights stay as the file has them")->capture_default_str()->group("Model");
+  command.add_option("--dtype", flags.dtype, "auto, half, float16, bfloat16, float, float32: of the KV cache; weights stay as in the file")->capture_default_str()->group("Model");
   command.add_option("--hf-overrides", flags.hf_overrides, "Settings that replace the file's, as JSON in the form of config.json")->type_name("JSON")->group("Model");
   command.add_option("--chat-template", flags.chat_template, "A file, or the template itself, instead of the model's")->type_name("FILE")->group("Model");
   command.add_option("--generation-config", flags.generation_config, "Defaults of requests: auto, vllm, or a generation_config.json")->capture_default_str()->group("Model");
@@ -230,6 +232,7 @@ void declare_engine(CLI::App& command, ServeFlags& flags) {
   command.add_option("--max-queued-requests", flags.max_queued_requests, "Requests that may wait; 429 beyond")->check(CLI::Range(1, 1'000'000))->capture_default_str()->group("Engine");
   command.add_option("--max-queued-tokens", flags.max_queued_tokens, "Prompt tokens that may wait; 429 beyond")->check(CLI::PositiveNumber)->capture_default_str()->group("Engine");
   command.add_option("--kv-cache-memory-bytes", flags.kv_cache_memory_bytes, "Memory of the KV cache (2g); auto = what fits")->type_name("BYTES")->capture_default_str()->group("Engine");
+  command.add_option("--kv-cache-dtype", flags.kv_cache_dtype, "auto = as --dtype; otherwise one of its values")->type_name("DTYPE")->capture_default_str()->group("Engine");
   command.add_option("--gpu-memory-utilization", flags.gpu_memory_utilization, "Share of a GPU's memory to use; without a meaning on the CPU")->check(CLI::Range(0.01, 1.0))->capture_default_str()->group("Engine");
   command.add_flag("--enable-prefix-caching,!--no-enable-prefix-caching", flags.prefix_caching, "Keep the KV cache of finished prompts (the default)")->group("Engine");
   command.add_flag("--enforce-eager", flags.enforce_eager, "Without CUDA graphs; without a meaning on the CPU")->group("Engine");
@@ -259,7 +262,7 @@ void add_serve_command(CommandLine& line) {
   CLI::App& command = line.add("", "serve", "Serve a model over the OpenAI API",
                                "pagemill serve                                   the default model on http://127.0.0.1:8080\n"
                                "pagemill serve model.gguf --port 8000 --api-key-file keys.txt\n"
-                               "pagemill serve --host 0.0.0.0 --api-key-file keys.txt --ssl-certfile cert.pem --ssl-keyfile key.pem");
+                               "pagemill serve --host 0.0.0.0 --api-key-file keys.txt --allowed-host llm.example");
   const auto flags = std::make_shared<ServeFlags>();
   declare_model(command, *flags);
   declare_engine(command, *flags);
