@@ -301,6 +301,7 @@ Result<GenerationBody> read_chat_body(const json::value& body, const SamplingDef
   out.sampling.max_tokens.reset();
   out.default_max_tokens = defaults.max_new_tokens;
   PM_TRY(read_fields<Body>(*object, {kCommonFields, kChatFields}, out, unknown));
+  if (out.max_completion_tokens == 0 && !out.echo) return invalid("max_completion_tokens", "at least 1");
   if (out.max_completion_tokens) out.sampling.max_tokens = out.max_completion_tokens;
   if (out.top_logprobs > 0 && !out.chat_logprobs) return invalid("top_logprobs", "left out without logprobs: true");
   if (out.chat_logprobs) out.sampling.logprobs = out.top_logprobs;

@@ -260,6 +260,7 @@ TimeNs ScriptedEngine::step() {
   touched_.clear();
   ++counters_.steps;
   counters_.last_step_end_ns = clock().now_ns();
+  if (running_ < config_.running_max && !waiting_.empty()) return now;  // an answer's end has made room
   return timers_.empty() ? kNever : timers_.top().first;
 }
 
