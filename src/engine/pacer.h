@@ -1,8 +1,11 @@
 // Pacer: how many prompt rows fit a step of a given length, learnt from the steps that ran.
 //
-// A step's time is taken to be that of its decode rows plus a time per prompt row. Both are followed by a moving
-// average; the time per row rises at once and falls slowly, so a step is rather too short than too long. Attention makes
-// later rows of a prompt dearer, slowly enough for the average to follow.
+// A step is taken to last base + row · (prompt rows). Both are followed by normalised least mean squares (Widrow and Hoff): a step
+// with few prompt rows corrects the base, one with many the time of a row; too short a forecast is corrected faster than
+// too long a one. Every fourth step is given half its rows: without a change there is no telling base and rows apart. Attention makes later rows of a prompt dearer, slowly enough to follow.
+//
+// Where the answers alone take longer than a step should, prompts get as much time as they do: steps double, and
+// prompts still get on.
 #pragma once
 
 #include <algorithm>
@@ -15,35 +18,42 @@ namespace pagemill {
 class Pacer {
  public:
   /// `step_max_ns` 0 = no limit.
-  explicit Pacer(TimeNs step_max_ns) : step_max_ns_(step_max_ns) {}
+  explicit Pacer(TimeNs step_max_ns) : step_max_ns_(static_cast<double>(step_max_ns)) {}
 
-  /// Prompt rows for the next step; at least kRowsMin, so that every prompt gets on.
+  /// Prompt rows for the next step beside `decode_rows`; at least 1, so that every prompt gets on.
   int32_t prompt_rows(int32_t decode_rows) const {
     if (step_max_ns_ == 0) return INT32_MAX;
     if (row_ns_ == 0) return kRowsFirst;
-    const double left = static_cast<double>(step_max_ns_) - (decode_rows > 0 ? decode_ns_ : 0);
-    return std::clamp(static_cast<int32_t>(std::min(left / row_ns_, 1e9)), kRowsMin, INT32_MAX);
+    const double left = std::max(step_max_ns_ - base_ns_, decode_rows > 0 ? base_ns_ : step_max_ns_ / 2);
+    const double varied = observed_ % 4 == 3 ? left / 2 : left;
+    return static_cast<int32_t>(std::clamp(varied / row_ns_, decode_rows > 0 ? 1.0 : kRowsAlone, 1e9));
   }
 
-  void observe(int32_t decode_rows, int32_t prompt_rows, TimeNs duration_ns) {
+  void observe(int32_t prompt_rows, TimeNs duration_ns) {
     const auto ns = static_cast<double>(duration_ns);
-    if (prompt_rows == 0) {
-      if (decode_rows > 0) decode_ns_ = decode_ns_ == 0 ? ns : decode_ns_ + kGain * (ns - decode_ns_);
+    if (prompt_rows > 0 && row_ns_ == 0) {
+      row_ns_ = std::max(kRowNsMin, (ns - base_ns_) / prompt_rows);
       return;
     }
-    const double decode_ns = decode_rows > 0 ? std::min(decode_ns_, ns / 2) : 0;
-    const double row_ns = (ns - decode_ns) / prompt_rows;
-    row_ns_ = row_ns > row_ns_ ? row_ns : row_ns_ + kGain * (row_ns - row_ns_);
+    ++observed_;
+    const double x = prompt_rows / kRowsScale;
+    const double error = ns - base_ns_ - row_ns_ * prompt_rows;
+    const double step = (error > 0 ? kGainUp : kGainDown) * error / (1 + x * x);
+    base_ns_ = std::max(0.0, base_ns_ + step);
+    if (prompt_rows > 0) row_ns_ = std::max(kRowNsMin, row_ns_ + step * x / kRowsScale);
   }
 
  private:
-  static constexpr int32_t kRowsMin = 16;
-  static constexpr int32_t kRowsFirst = 128;  // before anything was measured
-  static constexpr double kGain = 0.2;
+  static constexpr int32_t kRowsFirst = 128;   // before anything was measured
+  static constexpr double kRowsAlone = 16;     // at least, where no answer waits for the step
+  static constexpr double kRowsScale = 32;     // rows at which an error is as much the base's as the rows'
+  static constexpr double kRowNsMin = 1;
+  static constexpr double kGainUp = 0.5, kGainDown = 0.2;
 
-  const TimeNs step_max_ns_;
-  double decode_ns_ = 0;
-  double row_ns_ = 0;
+  const double step_max_ns_;
+  double base_ns_ = 0;
+  double row_ns_ = 0;                          // 0 = not measured
+  uint64_t observed_ = 0;                      // steps
 };
 
 }  // namespace pagemill

@@ -68,7 +68,7 @@ class Scheduler {
   /// The rows of an entry have been computed.
   void computed(const PlanEntry& entry);
   /// How long a step took, for the pacer.
-  void observe(const StepPlan& plan, TimeNs duration_ns) { pacer_.observe(plan.decode_rows, plan.rows - plan.decode_rows, duration_ns); }
+  void observe(const StepPlan& plan, TimeNs duration_ns) { pacer_.observe(plan.rows - plan.decode_rows, duration_ns); }
 
   bool has_work() const { return !running_.empty() || !preempted_.empty() || !queue_.empty(); }
   int32_t running() const { return static_cast<int32_t>(running_.size()); }

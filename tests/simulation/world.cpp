@@ -193,8 +193,8 @@ std::string World::check_step(bool stepped) {
   const uint64_t mark = c.output_tokens + c.finished_stop + c.finished_length + c.finished_cancelled + c.finished_error;
   quiet_steps_ = mark == progress_mark_ && stepped ? quiet_steps_ + 1 : 0;
   progress_mark_ = mark;
-  // However small the chunks (16 rows), every seat's prompt has been read by then.
-  const auto quiet_max = static_cast<uint64_t>(machine_.scheduler.max_num_seqs) * (kContextMax / 16 + 1);
+  // However small the chunks, every seat's prompt has been read by then.
+  const auto quiet_max = static_cast<uint64_t>(machine_.scheduler.max_num_seqs) * kContextMax;
   if (quiet_steps_ > quiet_max) return fmt::format("{} steps without a token or an end", quiet_steps_);
   if (!core_.idle() && !stepped && core_.scheduler().has_work()) return "there is work, and a step did nothing";
   if (iteration_ > 1'000'000 + static_cast<uint64_t>(requests_) * 10'000) return fmt::format("{} requests never end", clients_.size());
