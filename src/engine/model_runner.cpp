@@ -25,7 +25,8 @@ Result<Ticket> ModelRunner::begin(const StepInputs& inputs, std::span<const KvCo
   model_->forward(*step, kv, backend_, communicator_);
   PM_TRY(sample(*step));
   PM_TRY(score(*step, extras));
-  PM_TRY(pool_rows(*step, extras));
+  pools_ = extras.pools;
+  row_begin_ = step->row_begin;
   return ++last_ticket_;
 }
 
@@ -50,11 +51,12 @@ Result<void> ModelRunner::score(const StepInputs& step, const StepExtras& extras
   return {};
 }
 
-Result<void> ModelRunner::pool_rows(const StepInputs& step, const StepExtras& extras) {
-  for (const StepExtras::Pool& pool : extras.pools) {
+/// In finish(): the engine clears the sums of a prompt that starts (over) between begin() and finish().
+Result<void> ModelRunner::pool_rows() {
+  for (const StepExtras::Pool& pool : pools_) {
     const Matrix all = model_->hidden_states();
     const auto seq = static_cast<size_t>(pool.seq);
-    const int64_t first = step.row_begin[seq], rows = step.row_begin[seq + 1] - first;
+    const int64_t first = row_begin_[seq], rows = row_begin_[seq + 1] - first;
     const Matrix own{all.data + first * row_bytes(all.dtype, all.cols), all.dtype, rows, all.cols};
     hidden_.resize(static_cast<size_t>(rows * all.cols));
     PM_TRY(backend_.read(own, hidden_));
@@ -67,6 +69,7 @@ Result<void> ModelRunner::pool_rows(const StepInputs& step, const StepExtras& ex
 
 Result<StepResult> ModelRunner::finish(Ticket ticket) {
   PM_CHECK(ticket == last_ticket_, "ticket {} is not the one in flight ({})", ticket, last_ticket_);
+  PM_TRY(pool_rows());
   PM_TRY(backend_.status());
   PM_TRY(source_.check_intact());
   return StepResult{.tokens = std::span(tokens_).first(sampled_rows_),

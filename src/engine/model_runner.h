@@ -32,7 +32,7 @@ class ModelRunner final : public StepRunner {
  private:
   Result<void> sample(const StepInputs& step);
   Result<void> score(const StepInputs& step, const StepExtras& extras);
-  Result<void> pool_rows(const StepInputs& step, const StepExtras& extras);
+  Result<void> pool_rows();
 
   std::unique_ptr<Model> model_;
   std::unique_ptr<KvPool> kv_;
@@ -47,6 +47,8 @@ class ModelRunner final : public StepRunner {
   std::vector<LogprobRow> logprobs_;     // [logit_rows]
   std::vector<LogprobRow> scores_;       // [score_rows]
   std::vector<float> hidden_;            // [rows, hidden] of one pooled sequence
+  std::span<const StepExtras::Pool> pools_;  // of the step in flight, like row_begin_
+  std::span<const int32_t> row_begin_;
   size_t sampled_rows_ = 0;
   bool wants_logprobs_ = false;
   TimeNs begun_ns_ = 0;

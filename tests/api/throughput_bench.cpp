@@ -24,6 +24,13 @@ double cpu_seconds() {
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
+/// Frames that end in `text`; one that is cut in two there is not counted, which few are.
+long count_frames(std::string_view text) {
+  long frames = 0;
+  for (size_t at = 0; (at = text.find("}\n\n", at)) != std::string_view::npos; ++at) ++frames;
+  return frames;
+}
+
 /// In a process of its own, so that its time does not count: waits for the port, reads every stream to its end.
 [[noreturn]] void run_client(int port_pipe, int streams) {
   uint16_t port = 0;
@@ -36,18 +43,26 @@ double cpu_seconds() {
   }
   // Round and round: a slow reader would be measured otherwise.
   std::vector<bool> open(clients.size(), true);
+  long frames = 0;
   for (size_t left = clients.size(); left > 0;)
-    for (size_t i = 0; i < clients.size(); ++i)
-      if (open[i] && !clients[i].receive()) {
+    for (size_t i = 0; i < clients.size(); ++i) {
+      if (!open[i]) continue;
+      if (!clients[i].receive()) {
         open[i] = false;
         --left;
       }
+      const std::string text = clients[i].take();
+      frames += count_frames(text);
+    }
+  std::printf("%ld frames for %d tokens; ", frames, kTokens);
+  std::fflush(stdout);
   _exit(0);
 }
 
 void measure(int streams) {
   int port_pipe[2];
   if (pipe(port_pipe) != 0) return;
+  std::fflush(stdout);
   const pid_t child = fork();
   if (child == 0) run_client(port_pipe[0], streams);
   ScriptedEngineConfig config;

@@ -88,6 +88,9 @@ class RawClient {
     return std::exchange(received_, {});
   }
 
+  /// What has been received and not read yet.
+  std::string take() { return std::exchange(received_, {}); }
+
   struct Answer {
     int status = 0;
     std::string head, body;
