@@ -1,5 +1,6 @@
 // Clients that leave, stall or come in crowds: every request ends once, nothing is kept, others are served.
-#include <latch>
+#include <fstream>
+#include <iterator>
 
 #include "api/api_fixture.h"
 #include "base/rng.h"
@@ -167,6 +168,25 @@ TEST_F(AbuseTest, MetricsKeepVllmsNamesAndCountWhatHappened) {
   EXPECT_NE(answer.body.find("vllm:request_success_total{model_name=\"test-model\",engine=\"0\",finished_reason=\"stop\"} 2"), std::string::npos) << answer.body;
   EXPECT_NE(answer.body.find("http_requests_total{handler=\"other\",method=\"other\",status=\"4xx\"} 2"), std::string::npos);
   EXPECT_EQ(answer.body.find("nowhere"), std::string::npos);
+}
+
+/// Every metric that the dashboard in docs/ asks for is one that the server has.
+TEST_F(AbuseTest, TheDashboardAsksForMetricsThatExist) {
+  start();
+  get("/version");
+  const std::string exposition = get("/metrics").body;
+  std::ifstream file(PAGEMILL_SOURCE_DIR "/docs/grafana.json");
+  const std::string dashboard((std::istreambuf_iterator<char>(file)), {});
+  ASSERT_TRUE(parse_json(dashboard));
+  int found = 0;
+  for (const char* prefix : {"vllm:", "http_requests"})
+    for (size_t at = 0; (at = dashboard.find(prefix, at)) != std::string::npos;) {
+      const size_t end = dashboard.find_first_not_of("abcdefghijklmnopqrstuvwxyz_:0123456789", at);
+      EXPECT_NE(exposition.find("\n" + dashboard.substr(at, end - at) + "{"), std::string::npos) << dashboard.substr(at, end - at);
+      at = end;
+      ++found;
+    }
+  EXPECT_GT(found, 20);
 }
 
 }  // namespace
