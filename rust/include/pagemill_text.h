@@ -115,4 +115,11 @@ void pmt_template_free(PmtTemplate* compiled);  // null is fine
 
 #ifdef __cplusplus
 }
+
+// The Rust side has the same layouts (64-bit machines only); its tests look for these lines.
+static_assert(sizeof(PmtText) == 16, "");
+static_assert(sizeof(PmtBuffer) == 16, "");
+static_assert(sizeof(PmtIds) == 16, "");
+static_assert(sizeof(PmtVocabulary) == 112, "");
+static_assert(sizeof(PmtRequest) == 112, "");
 #endif

@@ -308,3 +308,7 @@ pub unsafe extern "C" fn pmt_template_free(compiled: *mut Template) {
         drop(Box::from_raw(compiled));
     }
 }
+
+#[cfg(test)]
+#[path = "ffi_test.rs"]
+mod tests;

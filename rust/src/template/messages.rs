@@ -99,7 +99,7 @@ pub fn context(request: &Request) -> Result<Context> {
     variables.insert("add_generation_prompt".into(), Json::Bool(request.add_generation_prompt));
     let time_s = request.local_time_s;
     let now = Value::from_function(move |format: &str| strftime(time_s, format));
-    let clock = Value::from_iter([("strftime_now", now)]);
+    let clock = Value::from_pairs([("strftime_now", now)]);
     let variables = merge_maps([clock, Value::from(Serde(variables))]);
     Ok(Context { variables, final_text })
 }

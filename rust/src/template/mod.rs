@@ -8,7 +8,7 @@ mod time;
 
 use crate::error::{Error, Result, Status};
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Value};
+use minijinja::value::{Kwargs, Rest, Value};
 use minijinja::{Environment, ErrorKind, Output, State};
 pub use messages::Request;
 use std::io;
@@ -66,7 +66,7 @@ impl Template {
         }
         let mut environment = new_environment()?;
         environment
-            .add_template_owned(NAME, generation::rename_generation_tags(source))
+            .add_template_owned(NAME, generation::rename_generation_tags(&normalize_newlines(source)))
             .map_err(describe)?;
         Ok(Template { environment })
     }
@@ -91,6 +91,11 @@ impl Template {
     }
 }
 
+/// Jinja reads every kind of line end as "\n".
+fn normalize_newlines(source: &str) -> String {
+    source.replace("\r\n", "\n").replace('\r', "\n")
+}
+
 fn new_environment() -> Result<Environment<'static>> {
     let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
     let mut environment = Environment::new();
@@ -99,13 +104,23 @@ fn new_environment() -> Result<Environment<'static>> {
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_unknown_method_callback(strings::call_method);
     environment.add_filter("tojson", python::tojson);
-    environment.add_filter("trim", |text: &str, chars: Option<&str>, kwargs: Kwargs| {
+    environment.add_filter("int", python::int);
+    environment.add_filter("float", python::float);
+    environment.add_filter("default", python::default);
+    environment.add_filter("d", python::default);
+    environment.add_test("iterable", python::is_iterable);
+    environment.add_test("sequence", python::is_sequence);
+    environment.add_test("number", python::is_number);
+    environment.add_function("cycler", |items: Rest<Value>| minijinja_contrib::globals::cycler(items.0));
+    environment.add_function("joiner", minijinja_contrib::globals::joiner);
+    environment.add_filter("trim", |state: &State, value: &Value, chars: Option<&str>, kwargs: Kwargs| {
         let chars = match chars {
             Some(chars) => Some(chars),
             None => kwargs.get("chars")?,
         };
         kwargs.assert_all_used()?;
-        Ok::<_, minijinja::Error>(strings::strip(text, chars, true, true).to_string())
+        let text = python::to_str(state, value)?;
+        Ok::<_, minijinja::Error>(strings::strip(&text, chars, true, true).to_string())
     });
     environment.add_function("raise_exception", |message: String| -> std::result::Result<Value, _> {
         let error = minijinja::Error::new(ErrorKind::InvalidOperation, message.clone());
@@ -125,10 +140,9 @@ fn print(
         let hit = LimitHit(format!("it took longer than {} ms", TIME_MAX.as_millis()));
         return Err(minijinja::Error::new(ErrorKind::InvalidOperation, hit.0.clone()).with_source(hit));
     }
-    match python::as_float(value) {
-        Some(number) => out.write_str(&python::float_repr(number)).map_err(minijinja::Error::from),
-        None => minijinja::escape_formatter(out, state, value),
-    }
+    let text = python::to_str(state, value)?;
+    state.consume_fuel((text.len() / 64) as u64)?;
+    out.write_str(&text).map_err(minijinja::Error::from)
 }
 
 struct BoundedWriter {

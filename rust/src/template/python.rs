@@ -1,8 +1,10 @@
-//! Values as Python prints them.
+//! Values as Python prints and reads them.
 
-use crate::error::{Error, Result};
 use minijinja::value::{Kwargs, Value, ValueKind};
-use minijinja::ErrorKind;
+use minijinja::{Error, ErrorKind, State};
+use std::borrow::Cow;
+
+type Result<T> = std::result::Result<T, Error>;
 
 /// Deepest value that can be serialised. Python gives up at about 1000, after a stack that we do not have.
 const DEPTH_MAX: usize = 200;
@@ -38,8 +40,67 @@ pub fn as_float(value: &Value) -> Option<f64> {
     is_float.then(|| f64::try_from(value.clone()).ok()).flatten()
 }
 
+/// `str(value)`.
+pub fn to_str<'v>(state: &State, value: &'v Value) -> Result<Cow<'v, str>> {
+    if let Some(text) = value.as_str() {
+        return Ok(Cow::Borrowed(text));
+    }
+    Ok(Cow::Owned(match value.kind() {
+        ValueKind::Number | ValueKind::Seq | ValueKind::Map => {
+            let mut out = String::new();
+            repr(state, value, 0, &mut out)?;
+            out
+        }
+        _ => value.to_string(),
+    }))
+}
+
+/// `repr(value)`. Every item costs fuel: a small value may stand for a huge list.
+fn repr(state: &State, value: &Value, depth: usize, out: &mut String) -> Result<()> {
+    if let Some(number) = as_float(value) {
+        out.push_str(&float_repr(number));
+        return Ok(());
+    }
+    if depth > DEPTH_MAX {
+        return Err(failure(format!("the value is nested deeper than {DEPTH_MAX}")));
+    }
+    match value.kind() {
+        ValueKind::Seq => {
+            let tuple = value.is_tuple();
+            out.push(if tuple { '(' } else { '[' });
+            let mut count = 0;
+            for item in value.try_iter()? {
+                state.consume_fuel(1)?;
+                out.push_str(if count > 0 { ", " } else { "" });
+                repr(state, &item, depth + 1, out)?;
+                count += 1;
+            }
+            out.push_str(if tuple && count == 1 { "," } else { "" });
+            out.push(if tuple { ')' } else { ']' });
+        }
+        ValueKind::Map => {
+            out.push('{');
+            for (index, key) in value.try_iter()?.enumerate() {
+                state.consume_fuel(1)?;
+                out.push_str(if index > 0 { ", " } else { "" });
+                repr(state, &key, depth + 1, out)?;
+                out.push_str(": ");
+                repr(state, &value.get_item(&key)?, depth + 1, out)?;
+            }
+            out.push('}');
+        }
+        // minijinja writes strings as Python does.
+        _ => {
+            let text = format!("{value:?}");
+            state.consume_fuel((text.len() / 64) as u64)?;
+            out.push_str(&text);
+        }
+    }
+    Ok(())
+}
+
 /// The filter `tojson(ensure_ascii=False, indent=None, separators=None, sort_keys=False)`: Python's `json.dumps`.
-pub fn tojson(value: &Value, kwargs: Kwargs) -> std::result::Result<Value, minijinja::Error> {
+pub fn tojson(state: &State, value: &Value, kwargs: Kwargs) -> Result<Value> {
     let ensure_ascii: Option<bool> = kwargs.get("ensure_ascii")?;
     let indent: Option<Value> = kwargs.get("indent")?;
     let separators: Option<Vec<String>> = kwargs.get("separators")?;
@@ -56,6 +117,7 @@ pub fn tojson(value: &Value, kwargs: Kwargs) -> std::result::Result<Value, minij
         None => (", ".into(), ": ".into()),
     };
     let mut writer = JsonWriter {
+        state,
         out: String::new(),
         indent,
         item,
@@ -63,18 +125,17 @@ pub fn tojson(value: &Value, kwargs: Kwargs) -> std::result::Result<Value, minij
         ensure_ascii: ensure_ascii.unwrap_or(false),
         sort_keys: sort_keys.unwrap_or(false),
     };
-    writer.value(value, 0).map_err(|e| failure(e.message))?;
+    writer.value(value, 0)?;
     Ok(Value::from(writer.out))
 }
 
-fn failure(message: impl Into<String>) -> minijinja::Error {
-    minijinja::Error::new(ErrorKind::InvalidOperation, message.into())
+fn failure(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidOperation, message.into())
 }
 
-/// Largest text one `tojson` makes.
-const JSON_BYTES_MAX: usize = 16 << 20;
-
-struct JsonWriter {
+struct JsonWriter<'s> {
+    /// Pays for every value and byte.
+    state: &'s State<'s, 's>,
     out: String,
     indent: Option<String>,
     item: String,
@@ -83,27 +144,24 @@ struct JsonWriter {
     sort_keys: bool,
 }
 
-impl JsonWriter {
+impl JsonWriter<'_> {
     fn value(&mut self, value: &Value, depth: usize) -> Result<()> {
         if depth > DEPTH_MAX {
-            return Err(Error::limit(format!("tojson: the value is nested deeper than {DEPTH_MAX}")));
+            return Err(failure(format!("tojson: the value is nested deeper than {DEPTH_MAX}")));
         }
-        if self.out.len() > JSON_BYTES_MAX {
-            return Err(Error::limit(format!("tojson: more than {JSON_BYTES_MAX} bytes")));
-        }
+        let start = self.out.len();
         match value.kind() {
             ValueKind::None => self.out.push_str("null"),
             ValueKind::Bool => self.out.push_str(if value.is_true() { "true" } else { "false" }),
             ValueKind::Number => self.number(value),
             ValueKind::String => self.string(value.as_str().unwrap_or_default()),
-            ValueKind::Map => self.map(value, depth)?,
+            ValueKind::Map => return self.map(value, depth),
             ValueKind::Seq | ValueKind::Iterable => {
-                let items = value.try_iter().map_err(|e| Error::invalid(e.to_string()))?;
-                self.list(items, '[', ']', depth, |w, item| w.value(&item, depth + 1))?
+                return self.list(value.try_iter()?, '[', ']', depth, |w, item| w.value(&item, depth + 1))
             }
-            other => return Err(Error::invalid(format!("tojson: {other} is not JSON serializable"))),
+            other => return Err(failure(format!("tojson: {other} is not JSON serializable"))),
         }
-        Ok(())
+        self.state.consume_fuel(1 + (self.out.len() - start) as u64 / 64)
     }
 
     fn number(&mut self, value: &Value) {
@@ -118,10 +176,10 @@ impl JsonWriter {
     }
 
     fn map(&mut self, value: &Value, depth: usize) -> Result<()> {
-        let keys = value.try_iter().map_err(|e| Error::invalid(e.to_string()))?;
         let mut entries = Vec::new();
-        for key in keys {
-            let item = value.get_item(&key).unwrap_or_default();
+        for key in value.try_iter()? {
+            self.state.consume_fuel(1)?;
+            let item = value.get_item(&key)?;
             entries.push((key, item));
         }
         if self.sort_keys {
@@ -135,7 +193,7 @@ impl JsonWriter {
                     w.value(&key, depth + 1)?;
                     w.out.push('"');
                 }
-                other => return Err(Error::invalid(format!("tojson: a key must not be a {other}"))),
+                other => return Err(failure(format!("tojson: a key must not be a {other}"))),
             }
             let separator = w.key.clone();
             w.out.push_str(&separator);
@@ -159,21 +217,24 @@ impl JsonWriter {
                 self.out.push_str(&separator);
             }
             empty = false;
-            self.newline(depth + 1);
+            self.newline(depth + 1)?;
             write(self, item)?;
         }
         if !empty {
-            self.newline(depth);
+            self.newline(depth)?;
         }
         self.out.push(close);
         Ok(())
     }
 
-    fn newline(&mut self, depth: usize) {
-        if let Some(indent) = &self.indent {
-            self.out.push('\n');
-            self.out.extend(std::iter::repeat_n(indent.as_str(), depth));
-        }
+    fn newline(&mut self, depth: usize) -> Result<()> {
+        let Some(indent) = &self.indent else {
+            return self.state.consume_fuel(self.item.len() as u64 / 64);
+        };
+        self.state.consume_fuel((self.item.len() + depth * indent.len()) as u64 / 64)?;
+        self.out.push('\n');
+        self.out.extend(std::iter::repeat_n(indent.as_str(), depth));
+        Ok(())
     }
 
     fn string(&mut self, text: &str) {
@@ -202,6 +263,105 @@ impl JsonWriter {
     fn escape(&mut self, unit: u16) {
         self.out.push_str(&format!("\\u{unit:04x}"));
     }
+}
+
+/// The filter `int(default=0, base=10)`.
+pub fn int(
+    value: &Value,
+    default: Option<Value>,
+    base: Option<u32>,
+    kwargs: Kwargs,
+) -> Result<Value> {
+    let default = or_keyword(default, &kwargs, "default")?.unwrap_or_else(|| Value::from(0));
+    let base = match base {
+        Some(base) => base,
+        None => kwargs.get::<Option<u32>>("base")?.unwrap_or(10),
+    };
+    kwargs.assert_all_used()?;
+    let parsed = match value.as_str() {
+        Some(text) => i64::from_str_radix(digits(text.trim(), base), base.clamp(2, 36))
+            .ok()
+            .or_else(|| text.trim().parse::<f64>().ok().and_then(truncate)),
+        None if value.kind() == ValueKind::Bool => Some(i64::from(value.is_true())),
+        None => match as_float(value) {
+            Some(number) => truncate(number),
+            None if value.is_integer() => return Ok(value.clone()),
+            None => None,
+        },
+    };
+    Ok(parsed.map_or(default, Value::from))
+}
+
+/// `text` without the prefix that marks its base.
+fn digits(text: &str, base: u32) -> &str {
+    let prefixes = match base {
+        2 => ["0b", "0B"],
+        8 => ["0o", "0O"],
+        16 => ["0x", "0X"],
+        _ => return text,
+    };
+    prefixes.into_iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text)
+}
+
+fn truncate(number: f64) -> Option<i64> {
+    (number.abs() < 9.2e18).then_some(number as i64)
+}
+
+/// The filter `float(default=0.0)`.
+pub fn float(value: &Value, default: Option<Value>, kwargs: Kwargs) -> Result<Value> {
+    let default = or_keyword(default, &kwargs, "default")?.unwrap_or_else(|| Value::from(0.0));
+    kwargs.assert_all_used()?;
+    let parsed = match value.as_str() {
+        Some(text) => text.trim().parse::<f64>().ok(),
+        None if value.kind() == ValueKind::Bool => Some(f64::from(u8::from(value.is_true()))),
+        None => f64::try_from(value.clone()).ok(),
+    };
+    Ok(parsed.map_or(default, Value::from))
+}
+
+/// The filter `default(default_value="", boolean=False)`.
+pub fn default(
+    value: &Value,
+    default: Option<Value>,
+    boolean: Option<bool>,
+    kwargs: Kwargs,
+) -> Result<Value> {
+    let default = or_keyword(default, &kwargs, "default_value")?.unwrap_or_else(|| Value::from(""));
+    let boolean = match boolean {
+        Some(boolean) => boolean,
+        None => kwargs.get::<Option<bool>>("boolean")?.unwrap_or(false),
+    };
+    kwargs.assert_all_used()?;
+    let missing = value.is_undefined() || (boolean && !value.is_true());
+    Ok(if missing { default } else { value.clone() })
+}
+
+fn or_keyword(
+    positional: Option<Value>,
+    kwargs: &Kwargs,
+    name: &str,
+) -> Result<Option<Value>> {
+    match positional {
+        Some(value) => Ok(Some(value)),
+        None => kwargs.get(name),
+    }
+}
+
+/// The test `iterable`: whether `iter(value)` works.
+pub fn is_iterable(value: &Value) -> bool {
+    use ValueKind::{Iterable, Map, Seq, String, Undefined};
+    matches!(value.kind(), String | Seq | Map | Iterable | Undefined)
+}
+
+/// The test `sequence`: whether the value has a length and items.
+pub fn is_sequence(value: &Value) -> bool {
+    use ValueKind::{Map, Seq, String, Undefined};
+    matches!(value.kind(), String | Seq | Map | Undefined)
+}
+
+/// The test `number`, for which a boolean is one.
+pub fn is_number(value: &Value) -> bool {
+    matches!(value.kind(), ValueKind::Number | ValueKind::Bool)
 }
 
 #[cfg(test)]

@@ -1,1 +1,165 @@
+//! Bounds: hostile templates fail, with a limit or an error, in bounded time and memory.
 
+use super::*;
+
+fn request<'a>(messages: &'a str, output_bytes_max: usize) -> Request<'a> {
+    Request {
+        messages,
+        tools: "",
+        documents: "",
+        special_tokens: "",
+        variables: "",
+        add_generation_prompt: true,
+        continue_final_message: false,
+        local_time_s: 0,
+        output_bytes_max,
+        shield: None,
+    }
+}
+
+const MESSAGES: &str = r#"[{"role": "user", "content": "hi"}]"#;
+
+fn render(source: &str) -> Result<String> {
+    Template::compile(source)?.render(&request(MESSAGES, 1 << 20))
+}
+
+#[test]
+fn hostile_templates_end_in_errors() {
+    let deep = |open: &str, close: &str, n: usize| open.repeat(n) + "1" + &close.repeat(n);
+    let sources = [
+        // time
+        "{% for i in range(1000000000) %}{% endfor %}".to_string(),
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% set x = a * b %}{% endfor %}{% endfor %}".into(),
+        "{% for a in range(99999) %}{% for b in range(99999) %}x{% endfor %}{% endfor %}".into(),
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}".into(),
+        "{% macro f(n) %}{{ f(n + 1) }}{{ f(n + 1) }}{% endmacro %}{{ f(0) }}".into(),
+        "{% macro f() %}{{ g() }}{% endmacro %}{% macro g() %}{{ f() }}{% endmacro %}{{ f() }}".into(),
+        "{{ range(99999)|map('string')|list|sort|unique|list|length ** 99 }}{% for i in range(9999) %}{{ range(9999)|sum }}{% endfor %}".into(),
+        // memory
+        "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}".into(),
+        "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}".into(),
+        "{% set ns = namespace(s=[1]) %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s|length }}{{ ns.s }}".into(),
+        "{{ 'x' * 1000000000 }}".into(),
+        "{{ [0] * 1000000000 }}".into(),
+        "{{ 'x'.replace('', 'y' * 90000).replace('y', 'z' * 90000)|length }}".into(),
+        "{{ '%99999999999d'|format(1) }}".into(),
+        "{{ '{:>9999999999}'.format(1) }}".into(),
+        "{{ ('x' * 100000)|indent(100000)|length }}{{ ('\n' * 90000)|indent(90000) }}".into(),
+        "{{ (['x'] * 9000)|join('y' * 90000)|length }}".into(),
+        "{{ ('y' * 90000).join(['x'] * 90000)|length }}".into(),
+        "{% for i in range(99999) %}{{ 'x' * 1000 }}{% endfor %}".into(),
+        "{% set x %}{% for i in range(99999) %}{{ 'x' * 10000 }}{% endfor %}{% endset %}{{ x|length }}".into(),
+        "{% for i in range(99999) %}{{ (range(2000)|list)|tojson(indent=60)|length }}{% endfor %}".into(),
+        // nesting
+        deep("{{ ", " }}", 1),
+        format!("{{{{ {} }}}}", deep("(", ")", 100_000)),
+        format!("{{{{ {} }}}}", deep("[", "]", 100_000)),
+        format!("{{{{ {}1 }}}}", "not ".repeat(100_000)),
+        format!("{{{{ {}1 }}}}", "-".repeat(100_000)),
+        format!("{{{{ 1{} }}}}", "|abs".repeat(300_000)),
+        deep("{% if 1 %}", "{% endif %}", 50_000),
+        deep("{% for i in [1] %}", "{% endfor %}", 300),
+        "{% set ns = namespace(x=[]) %}{% for i in range(99999) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}{{ ns.x|tojson }}".into(),
+        // size and syntax
+        format!("{{# {} #}}", "x".repeat(1 << 20)),
+        "{% if".into(),
+        "{{ 'x".into(),
+        "{% endfor %}".into(),
+        "{% include 'x' %}".into(),
+        "{% extends messages %}".into(),
+    ];
+    for source in &sources {
+        if let Ok(text) = render(source) {
+            assert!(text.len() <= 1 << 20 && source.starts_with("{{ 1 }}"), "{}", &source[..source.len().min(120)]);
+        }
+    }
+}
+
+#[test]
+fn nothing_outside_the_input_can_be_reached() {
+    for source in [
+        "{{ ''.__class__ }}",
+        "{{ messages.__class__ }}",
+        "{{ ''|attr('__class__') }}",
+        "{{ config }}{{ self }}{{ request }}{{ env }}",
+        "{{ cycler.__init__ }}{{ range.__globals__ }}{{ namespace.__init__ }}",
+    ] {
+        // An undefined value prints as nothing.
+        assert!(render(source).map_or(true, |text| text.is_empty()), "{source}");
+    }
+    for source in [
+        "{{ ''.__class__.__mro__ }}",
+        "{{ cycler.__init__.__globals__.os }}",
+        "{{ [].append(1) }}",
+        "{{ {}.update({}) }}",
+        "{{ ''.__class__() }}",
+    ] {
+        assert!(render(source).is_err(), "{source}");
+    }
+}
+
+#[test]
+fn errors_say_what_happened() {
+    let raised = render("{{ raise_exception('Roles must alternate.') }}").unwrap_err();
+    assert_eq!((raised.status, raised.message.as_str()), (Status::Raised, "Roles must alternate."));
+    let nested = render("{% macro m() %}{{ raise_exception('inner') }}{% endmacro %}{{ m()|upper }}").unwrap_err();
+    assert_eq!((nested.status, nested.message.as_str()), (Status::Raised, "inner"));
+    let fuel = render("{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}").unwrap_err();
+    assert_eq!(fuel.status, Status::Limit);
+    let long = Template::compile("{{ 'x' * 5000 }}").unwrap().render(&request(MESSAGES, 100)).unwrap_err();
+    assert_eq!(long.status, Status::Limit);
+    assert!(long.message.contains("100 bytes"), "{}", long.message);
+    let syntax = render("a\nb\n{% if x %}").unwrap_err();
+    assert!(syntax.message.contains("line 3"), "{}", syntax.message);
+    let too_large = render(&"x".repeat((1 << 20) + 1)).unwrap_err();
+    assert_eq!(too_large.status, Status::Limit);
+}
+
+#[test]
+fn bad_input_names_its_part() {
+    let template = Template::compile("{{ messages }}").unwrap();
+    let deep = "[".repeat(100_000);
+    for (messages, part) in [("", "messages"), ("{}", "messages"), ("[1", "messages"), (deep.as_str(), "messages")] {
+        let error = template.render(&request(messages, 1000)).unwrap_err();
+        assert!(error.message.starts_with(part), "{}", error.message);
+    }
+    let mut reserved = request(MESSAGES, 1000);
+    reserved.variables = r#"{"messages": []}"#;
+    assert!(template.render(&reserved).unwrap_err().message.contains("'messages' may not be set"));
+    reserved.variables = "[]";
+    assert!(template.render(&reserved).unwrap_err().message.contains("not an object"));
+}
+
+#[test]
+fn many_messages_fit_the_budget() {
+    let one = r#"{"role": "user", "content": "A message of a usual length, as people write them."}"#;
+    let messages = format!("[{}]", vec![one; 10_000].join(","));
+    let source = "{% for m in messages %}{% if m.role == 'user' and loop.index0 % 2 == 0 %}{{ '<|im_start|>' + m['role'] + '\n' + m['content']|trim + '<|im_end|>\n' }}{% else %}{{ m.content }}{% endif %}{% endfor %}";
+    let text = Template::compile(source).unwrap().render(&request(&messages, 16 << 20)).unwrap();
+    assert!(text.len() > 500_000);
+}
+
+#[test]
+fn a_final_message_is_continued() {
+    let template = Template::compile("{% for m in messages %}[{{ m.role }}]{{ m.content|trim }}<end>{% endfor %}{% if add_generation_prompt %}[assistant]{% endif %}").unwrap();
+    let prompt = |messages: &str| {
+        let mut request = request(messages, 1000);
+        request.add_generation_prompt = false;
+        request.continue_final_message = true;
+        template.render(&request)
+    };
+    let two = |text: &str| format!(r#"[{{"role": "user", "content": "a"}}, {{"role": "assistant", "content": {text}}}]"#);
+    assert_eq!(prompt(&two(r#""Sure, ""#)).unwrap(), "[user]a<end>[assistant]Sure,");
+    assert_eq!(prompt(&two(r#""Sure""#)).unwrap(), "[user]a<end>[assistant]Sure");
+    assert!(prompt(&two("null")).is_err());
+    assert!(prompt(&two(r#""not <b>""#)).is_ok());
+    let upper = Template::compile("{{ messages[-1].content|upper }}").unwrap();
+    let mut request = request(MESSAGES, 1000);
+    request.continue_final_message = true;
+    assert!(upper.render(&request).unwrap_err().message.contains("as it is"));
+}
+
+#[test]
+fn line_ends_of_the_source_do_not_matter() {
+    assert_eq!(render("{% if true %}\r\na\r{% endif %}\r\nb").unwrap(), "a\nb");
+}
