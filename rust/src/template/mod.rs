@@ -1,17 +1,19 @@
 //! Chat templates with the semantics of Hugging Face's `apply_chat_template`, bounded in time and memory.
 
-mod generation;
 mod messages;
+mod operators;
 mod python;
+mod source;
 mod strings;
 mod time;
 
 use crate::error::{Error, Result, Status};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Rest, Value};
-use minijinja::{Environment, ErrorKind, Output, State};
+use minijinja::{AutoEscape, Environment, ErrorKind, Output, State};
+use minijinja::machinery::{eval, make_string_output, CompiledTemplate, TemplateConfig};
 pub use messages::Request;
-use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const SOURCE_BYTES_MAX: usize = 1 << 20;
@@ -22,11 +24,17 @@ const FUEL_BASE: u64 = 500_000;
 const FUEL_PER_INPUT_BYTE: u64 = 4;
 const FUEL_MAX: u64 = 5_000_000;
 const TIME_MAX: Duration = Duration::from_millis(250);
+/// Stack of a render. Address space: only what is used becomes memory.
+const STACK_BYTES: usize = 128 << 20;
 const NAME: &str = "chat_template";
 
 /// A compiled template. Immutable, so one may be shared between threads.
 pub struct Template {
+    /// Borrows `source`, which lies still on the heap; declared before it, so dropped before it.
+    compiled: CompiledTemplate<'static>,
     environment: Environment<'static>,
+    #[allow(dead_code)]
+    source: Box<str>,
 }
 
 /// Bounds of one render, checked whenever something is printed.
@@ -64,26 +72,40 @@ impl Template {
                 "chat template has {size} bytes; at most {SOURCE_BYTES_MAX} are allowed"
             )));
         }
-        let mut environment = new_environment()?;
-        environment
-            .add_template_owned(NAME, generation::rename_generation_tags(&normalize_newlines(source)))
-            .map_err(describe)?;
-        Ok(Template { environment })
+        let source: Box<str> = source::prepare(&normalize_newlines(source))?.into();
+        // SAFETY: `compiled` is private, and `source` outlives it and is never changed.
+        let text: &'static str = unsafe { &*std::ptr::from_ref::<str>(&source) };
+        let config = TemplateConfig {
+            syntax_config: syntax().map_err(describe)?,
+            default_auto_escape: Arc::new(|_| AutoEscape::None),
+        };
+        let mut compiled = CompiledTemplate::new(NAME, text, &config).map_err(describe)?;
+        operators::replace(&mut compiled.instructions);
+        Ok(Template { compiled, environment: new_environment(), source })
     }
 
     /// The prompt for `request`. Fails with `Raised` when the template refuses it, with `Limit` when a bound is hit.
     pub fn render(&self, request: &Request) -> Result<String> {
+        // A list in a list in a list, as deep as the fuel allows, is freed by recursion: about 50 bytes of stack a level.
+        stacker::grow(STACK_BYTES, || self.render_here(request))
+    }
+
+    fn render_here(&self, request: &Request) -> Result<String> {
         let context = messages::context(request)?;
         let mut environment = self.environment.clone();
         let fuel = FUEL_BASE + FUEL_PER_INPUT_BYTE * request.input_bytes() as u64;
         environment.set_fuel(Some(fuel.min(FUEL_MAX)));
         let deadline = Deadline(Instant::now() + TIME_MAX);
         environment.set_formatter(move |out, state, value| print(deadline, out, state, value));
-        let template = environment.get_template(NAME).map_err(describe)?;
-        let mut writer = BoundedWriter { bytes: Vec::new(), limit: request.output_bytes_max };
-        template.render_captured_to(context.variables, &mut writer).map_err(describe)?;
-        let prompt = String::from_utf8(writer.bytes)
-            .map_err(|_| Error::invalid("chat template wrote broken UTF-8"))?;
+        let mut prompt = String::new();
+        let (code, blocks) = (&self.compiled.instructions, &self.compiled.blocks);
+        let mut out = make_string_output(&mut prompt);
+        eval(&environment, code, context.variables, blocks, &mut out, AutoEscape::None).map_err(describe)?;
+        drop(out);
+        if prompt.len() > request.output_bytes_max {
+            let limit = request.output_bytes_max;
+            return Err(Error::limit(format!("chat template: its output is longer than {limit} bytes")));
+        }
         match context.final_text {
             Some(text) => messages::cut_after(prompt, &text),
             None => Ok(prompt),
@@ -96,12 +118,13 @@ fn normalize_newlines(source: &str) -> String {
     source.replace("\r\n", "\n").replace('\r', "\n")
 }
 
-fn new_environment() -> Result<Environment<'static>> {
-    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+fn syntax() -> std::result::Result<SyntaxConfig, minijinja::Error> {
+    SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()
+}
+
+fn new_environment() -> Environment<'static> {
     let mut environment = Environment::new();
-    environment.set_syntax(syntax.map_err(describe)?);
     environment.set_recursion_limit(RECURSION_MAX);
-    environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_unknown_method_callback(strings::call_method);
     environment.add_filter("tojson", python::tojson);
     environment.add_filter("int", python::int);
@@ -126,7 +149,8 @@ fn new_environment() -> Result<Environment<'static>> {
         let error = minijinja::Error::new(ErrorKind::InvalidOperation, message.clone());
         Err(error.with_source(Raised(message)))
     });
-    Ok(environment)
+    operators::add_to(&mut environment);
+    environment
 }
 
 /// Prints a value as Python's `str` does.
@@ -145,26 +169,6 @@ fn print(
     out.write_str(&text).map_err(minijinja::Error::from)
 }
 
-struct BoundedWriter {
-    bytes: Vec<u8>,
-    limit: usize,
-}
-
-impl io::Write for BoundedWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if bytes.len() > self.limit - self.bytes.len() {
-            let message = format!("its output is longer than {} bytes", self.limit);
-            return Err(io::Error::other(LimitHit(message)));
-        }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Turns minijinja's error into ours: what the template raised, a limit, or a fault with its line.
 fn describe(error: minijinja::Error) -> Error {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
@@ -173,9 +177,7 @@ fn describe(error: minijinja::Error) -> Error {
         if let Some(raised) = current.downcast_ref::<Raised>() {
             return Error { status: Status::Raised, message: raised.0.clone() };
         }
-        let inner = current.downcast_ref::<io::Error>().and_then(|e| e.get_ref());
-        let hit = inner.map_or_else(|| current.downcast_ref::<LimitHit>(), |e| e.downcast_ref::<LimitHit>());
-        if let Some(hit) = hit {
+        if let Some(hit) = current.downcast_ref::<LimitHit>() {
             return Error::limit(format!("chat template: {hit}"));
         }
         innermost = current.downcast_ref::<minijinja::Error>().or(innermost);

@@ -23,11 +23,40 @@ pub fn strip<'t>(text: &'t str, chars: Option<&str>, left: bool, right: bool) ->
 /// Called for a method that the value itself does not have.
 pub fn call_method(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
     if let (ValueKind::String, Some(text)) = (value.kind(), value.as_str()) {
+        if method == "format" {
+            pay_for_format(state, text)?;
+        }
         if let Some(result) = string_method(text, method, args) {
             return result;
         }
     }
     unknown_method_callback(state, value, method, args)
+}
+
+/// Widest field of a format.
+const WIDTH_MAX: usize = 9_999;
+
+/// Charges for the widest text that a format can make before it is made; minijinja makes any width for nothing. A width that
+/// comes from an argument (`*` or nested braces) is refused.
+pub fn pay_for_format(state: &State, format: &str) -> Result<(), Error> {
+    let refused = || Error::new(ErrorKind::InvalidOperation, format!("a format's width must be at most {WIDTH_MAX}"));
+    let mut widest = 0;
+    for digits in format.split(|c: char| !c.is_ascii_digit()).filter(|run| !run.is_empty()) {
+        widest = widest.max(digits.parse::<usize>().map_err(|_| refused())?);
+    }
+    let mut open = false;
+    for c in format.replace("{{", "").replace("}}", "").chars() {
+        if c == '{' && open {
+            return Err(refused());
+        }
+        open = c == '{' || (open && c != '}');
+    }
+    let printf_star = format.split('%').skip(1).any(|spec| spec.trim_start_matches(['-', '+', ' ', '#', '0', '.']).starts_with('*'));
+    if widest > WIDTH_MAX || printf_star {
+        return Err(refused());
+    }
+    let fields = format.matches(['{', '%']).count();
+    state.consume_fuel((fields * (widest + 64) / 64) as u64)
 }
 
 fn string_method(text: &str, method: &str, args: &[Value]) -> Option<Result<Value, Error>> {

@@ -1,9 +1,18 @@
-//! `{% generation %}` … `{% endgeneration %}`, with which templates mark the assistant's text for training.
+//! What a template's source goes through before minijinja reads it.
 //!
-//! minijinja does not know the tag. Rendering needs no more of it than its scope, so it is renamed to `with`.
+//! `{% generation %}` … `{% endgeneration %}` mark the assistant's text for training. minijinja does not know the tag; rendering needs no
+//! more of it than its scope, so it is renamed to `with`. And minijinja's parser bounds brackets and blocks, but not chains: each `not`,
+//! `|filter`, `+` or `elif` is a level of its syntax tree, and enough of them overflow the stack. So chains are bounded here.
 
-/// `source` with the tag renamed, outside of comments, raw blocks and string literals.
-pub fn rename_generation_tags(source: &str) -> String {
+use crate::error::{Error, Result};
+
+/// Operators, dots, brackets and keywords in one pair of delimiters.
+const CHAIN_MAX: usize = 600;
+const ELIF_MAX: usize = 200;
+
+/// `source` with the tag renamed, outside of comments, raw blocks and string literals. Fails on a chain that is too long.
+pub fn prepare(source: &str) -> Result<String> {
+    let mut elifs = 0;
     let mut out = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(open) = next_open(rest) {
@@ -19,12 +28,16 @@ pub fn rename_generation_tags(source: &str) -> String {
                 "endgeneration" => "endwith",
                 other => other,
             };
+            elifs += usize::from(replacement == "elif");
             out.push_str(&tag[..start]);
             out.push_str(replacement);
             let length = match replacement {
                 "raw" => raw_length(tag, end),
-                _ => end + code_length(&tag[end..]),
+                _ => end + code_length(&tag[end..])?,
             };
+            if elifs > ELIF_MAX {
+                return Err(Error::limit(format!("chat template: more than {ELIF_MAX} elif")));
+            }
             out.push_str(&tag[end..length]);
             rest = &tag[length..];
             continue;
@@ -33,7 +46,7 @@ pub fn rename_generation_tags(source: &str) -> String {
         rest = &tag[length..];
     }
     out.push_str(rest);
-    out
+    Ok(out)
 }
 
 fn next_open(text: &str) -> Option<usize> {
@@ -50,11 +63,18 @@ fn tag_name(tag: &str) -> (usize, usize) {
 }
 
 /// Bytes up to and including the `%}` or `}}` that ends the code, which may hold strings and brackets.
-fn code_length(code: &str) -> usize {
+fn code_length(code: &str) -> Result<usize> {
     let bytes = code.as_bytes();
     let mut depth = 0usize;
+    let mut chain = 0;
     let mut at = 0;
     while at < bytes.len() {
+        chain += usize::from(is_link(code, at));
+        if chain > CHAIN_MAX {
+            return Err(Error::limit(format!(
+                "chat template: an expression with more than {CHAIN_MAX} operators"
+            )));
+        }
         match bytes[at] {
             quote @ (b'\'' | b'"') => {
                 at += 1;
@@ -62,14 +82,28 @@ fn code_length(code: &str) -> usize {
                     at += 1 + usize::from(bytes[at] == b'\\');
                 }
             }
-            b'%' | b'}' if depth == 0 && bytes.get(at + 1) == Some(&b'}') => return at + 2,
+            b'%' | b'}' if depth == 0 && bytes.get(at + 1) == Some(&b'}') => return Ok(at + 2),
             b'{' | b'[' | b'(' => depth += 1,
             b'}' | b']' | b')' => depth = depth.saturating_sub(1),
             _ => {}
         }
         at += 1;
     }
-    bytes.len()
+    Ok(bytes.len())
+}
+
+/// Whether an operator, a dot, a bracket or a word like `not` starts at this byte.
+fn is_link(code: &str, at: usize) -> bool {
+    let bytes = code.as_bytes();
+    if b"+-*/%~|.[(<>=!".contains(&bytes[at]) {
+        return true;
+    }
+    let in_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    if !in_word(bytes[at]) || (at > 0 && in_word(bytes[at - 1])) {
+        return false;
+    }
+    let end = bytes[at..].iter().position(|&byte| !in_word(byte)).map_or(bytes.len(), |n| at + n);
+    matches!(&bytes[at..end], b"not" | b"and" | b"or" | b"if" | b"else" | b"is" | b"in")
 }
 
 /// Bytes of a raw block from its tag up to where `{% endraw` starts; `from` is past the word `raw`.
@@ -88,7 +122,21 @@ fn raw_length(tag: &str, from: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::rename_generation_tags as rename;
+    use super::prepare;
+
+    fn rename(source: &str) -> String {
+        prepare(source).unwrap()
+    }
+
+    #[test]
+    fn chains_are_bounded() {
+        for link in ["not ", "-", "1|", "x.", "1+", "1 if 1 else ", "1 and ", "f(", "x[0]"] {
+            assert!(prepare(&format!("{{{{ {}1 }}}}", link.repeat(1000))).is_err(), "{link}");
+            assert!(prepare(&format!("{{{{ {}1 }}}}", link.repeat(100))).is_ok(), "{link}");
+        }
+        assert!(prepare(&format!("{{{{ [{}] }}}}", "'a + b', 1, ".repeat(1000))).is_ok());
+        assert!(prepare(&"{% elif x %}".repeat(201)).is_err());
+    }
 
     #[test]
     fn renames_the_tags_and_keeps_whitespace_control() {
