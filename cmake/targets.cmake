@@ -21,7 +21,7 @@ endfunction()
 # The tests labelled `threads`: what a ThreadSanitizer build needs.
 add_custom_target(thread_tests)
 
-# pm_add_test(NAME SOURCES a_test.cpp … [DEPS target …] [LABELS label …] [WHOLE] [TIMEOUT seconds])
+# pm_add_test(NAME SOURCES a_test.cpp … [DEPS target …] [LABELS label] [WHOLE] [TIMEOUT seconds])
 # One GoogleTest binary. ctest lists each test by itself; with WHOLE the binary is one ctest entry (for
 # suites that share something costly, such as a loaded model).
 # Labels: `unit` (the default), `threads` (run under ThreadSanitizer too), `model` (needs the default model), `slow`.
@@ -38,6 +38,11 @@ function(pm_add_test name)
   target_compile_definitions(${name} PRIVATE PAGEMILL_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} tl::expected Threads::Threads GTest::gtest GTest::gmock GTest::gtest_main)
   target_precompile_headers(${name} REUSE_FROM pagemill_test_pch)
+  list(LENGTH ARG_LABELS labels)
+  if(labels GREATER 1)
+    # CMake flattens a list in the properties of discovered tests: the second label would be taken for a property.
+    message(FATAL_ERROR "${name}: one label, not '${ARG_LABELS}'")
+  endif()
   if("threads" IN_LIST ARG_LABELS)
     add_dependencies(thread_tests ${name})
   endif()

@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "cli/help.h"
+#include "terminal/terminal.h"
 
 namespace pagemill {
 namespace {
@@ -92,7 +93,7 @@ ExitCode CommandLine::run(int argc, const char* const* argv) {
   }
   const Result<ExitCode> result = function->second();
   if (result) return *result;
-  std::fprintf(stderr, "pagemill: %s\n", result.error().message.c_str());
+  std::fprintf(stderr, "pagemill: %s\n", terminal_safe(result.error().message).c_str());
   return ExitCode::failed;
 }
 

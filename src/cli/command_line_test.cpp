@@ -64,6 +64,7 @@ TEST(CommandLine, NearestForgivesSlipsOnly) {
 
 TEST(Output, TablesAlignByCharacters) {
   EXPECT_EQ(render_table({{"a", "bb"}, {"çç", "1"}}), "a   bb\nçç   1\n");
+  EXPECT_EQ(render_table({{"模型", "1"}, {"abcd", "2"}}), "模型  1\nabcd  2\n");  // two columns each
   EXPECT_EQ(render_table({{"a", "1", "x"}, {"b", "22", "yy"}}, true), "a   1  x\nb  22  yy\n");
 }
 

@@ -101,16 +101,16 @@ std::string dimension(const std::optional<int64_t>& value) { return value ? grou
 
 void print_head(const Report& report, size_t tensors) {
   const ModelSummary& s = report.summary;
-  std::printf("%s\n\n", terminal_safe(s.file).c_str());
-  Rows rows{{"name", terminal_safe(s.name)}};
-  rows.push_back({"architecture", terminal_safe(s.architecture.empty() ? "not named" : s.architecture)});
+  std::printf("%s\n\n", terminal_safe_line(s.file).c_str());
+  Rows rows{{"name", terminal_safe_line(s.name)}};
+  rows.push_back({"architecture", terminal_safe_line(s.architecture.empty() ? "not named" : s.architecture)});
   rows.push_back({"shape", fmt::format("{} layers, hidden {}, ffn {}, {} heads of {} ({} for KV)", dimension(s.layers), dimension(s.hidden),
                                        dimension(s.ffn), dimension(s.heads), dimension(s.head_dim), dimension(s.kv_heads))});
   rows.push_back({"context", dimension(s.context) + " tokens"});
   rows.push_back({"vocabulary", dimension(s.vocab) + " tokens"});
   rows.push_back({"parameters", with_prefix(static_cast<double>(s.parameters), "")});
   rows.push_back({"weights", fmt::format("{} in {} tensors: {}", bytes_text(static_cast<double>(s.tensor_bytes)), tensors, describe_types(s))});
-  rows.push_back({"runs here", report.problem.empty() ? "yes" : "no: " + terminal_safe(report.problem)});
+  rows.push_back({"runs here", report.problem.empty() ? "yes" : "no: " + terminal_safe_line(report.problem)});
   std::fputs(render_table(rows, true).c_str(), stdout);
 }
 

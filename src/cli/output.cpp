@@ -37,8 +37,25 @@ void write_json(std::string& out, const json::value& value, int depth) {
   }
 }
 
-size_t characters(const std::string& text) {
-  return std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xc0) != 0x80; });
+/// Whether a terminal draws the character two columns wide: the blocks of East Asian scripts and emoji.
+bool is_wide(uint32_t c) {
+  static constexpr uint32_t kWide[][2] = {{0x1100, 0x115f}, {0x2e80, 0xa4cf}, {0xac00, 0xd7a3}, {0xf900, 0xfaff}, {0xfe30, 0xfe4f},
+                                          {0xff00, 0xff60}, {0xffe0, 0xffe6}, {0x1f300, 0x1f64f}, {0x1f900, 0x1f9ff}, {0x20000, 0x3fffd}};
+  return std::any_of(std::begin(kWide), std::end(kWide), [c](const auto& range) { return c >= range[0] && c <= range[1]; });
+}
+
+/// Columns that well-formed UTF-8 takes on a terminal.
+size_t columns(std::string_view text) {
+  size_t out = 0;
+  for (size_t i = 0; i < text.size();) {
+    const auto lead = static_cast<unsigned char>(text[i]);
+    const size_t length = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+    uint32_t c = length == 1 ? lead : lead & (0x7f >> length);
+    for (size_t j = 1; j < length && i + j < text.size(); ++j) c = c << 6 | (static_cast<unsigned char>(text[i + j]) & 0x3f);
+    out += is_wide(c) ? 2 : 1;
+    i += length;
+  }
+  return out;
 }
 
 std::string scaled(double value, double base, const char* const* prefixes, int count, std::string_view unit) {
@@ -63,13 +80,13 @@ std::string render_table(const std::vector<std::vector<std::string>>& rows, bool
   std::vector<size_t> widths;
   for (const auto& row : rows) {
     widths.resize(std::max(widths.size(), row.size()));
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], characters(row[i]));
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], columns(row[i]));
   }
   std::string out;
   for (const auto& row : rows) {
     std::string line;
     for (size_t i = 0; i < row.size(); ++i) {
-      const std::string padding(widths[i] - characters(row[i]), ' ');
+      const std::string padding(widths[i] - columns(row[i]), ' ');
       const bool left = i == 0 || (last_left && i + 1 == widths.size());
       line += (i == 0 ? "" : "  ") + (left ? row[i] + padding : padding + row[i]);
     }

@@ -41,6 +41,9 @@ bool repair(uintptr_t address) {
     const uintptr_t begin = guard.begin.load(std::memory_order_acquire);
     const size_t size = guard.size.load(std::memory_order_relaxed);
     if (begin == 0 || address < begin || address - begin >= size) continue;
+    // The place may have been given back and taken again between the two reads: then size belongs to another mapping.
+    std::atomic_thread_fence(std::memory_order_acquire);
+    if (guard.begin.load(std::memory_order_relaxed) != begin) continue;
     const uintptr_t page = address & ~(page_bytes - 1);
     guard.damaged.store(true, std::memory_order_release);
     return mmap(reinterpret_cast<void*>(page), begin + size - page, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) !=

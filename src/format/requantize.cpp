@@ -49,7 +49,10 @@ Result<void> requantize(const WeightSource& source, const TypeMix& types, const 
   const GgufHeader header = header_for(source, types);
   PM_ASSIGN(GgufWriter writer, GgufWriter::create(path, header));
   for (size_t i = 0; i < header.tensors().size(); ++i) {
-    PM_TRY(write_rows(writer, source.tensors()[i], header.tensors()[i].dtype));
+    if (auto written = write_rows(writer, source.tensors()[i], header.tensors()[i].dtype); !written) {
+      PM_TRY(source.check_intact());  // pages that went missing cannot be written: the source is to blame, not the target
+      return written;
+    }
     if (progress) progress(static_cast<double>(i + 1) / static_cast<double>(header.tensors().size()));
   }
   PM_TRY(source.check_intact());

@@ -88,13 +88,25 @@ Result<void> read_dimensions(const KeyReader& keys, ModelConfig& config) {
   PM_ASSIGN(const int32_t value_length, keys.optional("attention.value_length", 1, kHeadDimMax, config.head_dim));
   if (value_length != config.head_dim) return keys.unsupported("attention.value_length", "differs from the keys' length");
 
-  PM_ASSIGN(const double epsilon, keys.number("attention.layer_norm_rms_epsilon", 1e-12, 1e-1, -1));
+  constexpr std::string_view kEpsilon = "attention.layer_norm_rms_epsilon";
+  if (keys.source().find_metadata(keys.key(kEpsilon)) == nullptr) return keys.wrong(kEpsilon, "is missing");
+  PM_ASSIGN(const double epsilon, keys.number(kEpsilon, 1e-12, 1e-1, 0));
   config.rms_eps = static_cast<float>(epsilon);
   PM_ASSIGN(const int32_t experts, keys.optional("expert_count", 0, 1 << 20, 0));
   if (experts > 0) return keys.unsupported("expert_count", "says that this is a mixture of experts, which this build cannot run");
-  // A model trained with a sliding window equals full attention up to that length.
+  return {};
+}
+
+/// A model trained with a sliding window equals full attention up to that length, and no further, whatever scaling or an
+/// override says of the context.
+Result<void> keep_inside_window(const KeyReader& keys, const json::object& overrides, ModelConfig& config) {
   PM_ASSIGN(const int32_t window, keys.optional("attention.sliding_window", 0, limits::kModelContext, 0));
-  if (window > 0) config.context_max = std::min(config.context_max, window);
+  if (window == 0 || config.context_max <= window) return {};
+  if (overrides.contains("max_position_embeddings"))
+    return fail(ErrorCode::invalid_argument,
+                fmt::format("max_position_embeddings is more than the model's sliding window of {} tokens, beyond which this build cannot run it", window),
+                "max_position_embeddings");
+  config.context_max = window;
   return {};
 }
 
@@ -197,6 +209,7 @@ Result<ModelConfig> read_model_config(const WeightSource& source, const json::ob
   PM_TRY(read_rope(keys, config));
   PM_TRY(apply_overrides(overrides, config));
   config.context_max = scaled_context(config);
+  PM_TRY(keep_inside_window(keys, overrides, config));
   return config;
 }
 

@@ -117,7 +117,20 @@ TEST(ModelConfig, ReadsScalingFromTheFile) {
   ASSERT_TRUE(linear) << linear.error().message;
   EXPECT_EQ(linear->rope.scaling, RopeScaling::linear);
   EXPECT_EQ(linear->context_max, 1024);
+}
+
+TEST(ModelConfig, NeverLeavesASlidingWindow) {
   EXPECT_EQ(config_with([](GgufHeader& h) { h.set("llama.attention.sliding_window", uint64_t{100}); })->context_max, 100);
+  EXPECT_EQ(config_with([](GgufHeader& h) { h.set("llama.attention.sliding_window", uint64_t{100000}); })->context_max, 512);
+  const auto scaled = config_with([](GgufHeader& h) {
+    h.set("llama.attention.sliding_window", uint64_t{600});
+    h.set("llama.rope.scale_linear", 2.0);
+  });
+  EXPECT_EQ(scaled->context_max, 600);
+  const auto source = source_with([](GgufHeader& h) { h.set("llama.attention.sliding_window", uint64_t{100}); });
+  EXPECT_EQ(read_model_config(*source, overrides(R"({"max_position_embeddings": 80})"))->context_max, 80);
+  expect_error(read_model_config(*source, overrides(R"({"max_position_embeddings": 4096})")), ErrorCode::invalid_argument,
+               "max_position_embeddings", "sliding window of 100");
 }
 
 TEST(ModelConfig, OverridesReplaceTheFilesScaling) {

@@ -1,4 +1,5 @@
 #include "terminal/line_editor.h"
+#include "terminal/utf8_decoder.h"
 
 #include <histedit.h>
 #include <langinfo.h>
@@ -26,30 +27,6 @@ constexpr const char* kPasteOff = "\x1b[?2004l";
 volatile sig_atomic_t window_changed = 0;
 void on_window_change(int) { window_changed = 1; }
 
-/// Bytes → characters, a byte at a time. Broken UTF-8 becomes U+FFFD.
-class Utf8Decoder {
- public:
-  /// True once `character` is whole.
-  bool add(unsigned char byte, wchar_t& character) {
-    if (left_ == 0) {
-      if (byte < 0x80) return character = byte, true;
-      left_ = byte >= 0xf0 && byte < 0xf8 ? 3 : byte >= 0xe0 ? 2 : byte >= 0xc2 ? 1 : 0;
-      if (left_ == 0 || byte >= 0xf8) return left_ = 0, character = 0xfffd, true;
-      value_ = byte & (0x3f >> left_);
-      return false;
-    }
-    if ((byte & 0xc0) != 0x80) return left_ = 0, character = 0xfffd, true;
-    value_ = value_ << 6 | (byte & 0x3f);
-    if (--left_ != 0) return false;
-    const bool valid = value_ <= 0x10ffff && (value_ < 0xd800 || value_ > 0xdfff);
-    return character = static_cast<wchar_t>(valid ? value_ : 0xfffd), true;
-  }
-
- private:
-  uint32_t value_ = 0;
-  int left_ = 0;
-};
-
 std::string to_utf8(const wchar_t* text, size_t length) {
   std::string out;
   char bytes[MB_LEN_MAX];
@@ -66,7 +43,7 @@ std::wstring to_wide(const std::string& text) {
   Utf8Decoder decoder;
   wchar_t character = 0;
   for (const char byte : text)
-    if (decoder.add(static_cast<unsigned char>(byte), character)) out += character;
+    for (bool whole = decoder.add(static_cast<unsigned char>(byte), character); whole; whole = decoder.more(character)) out += character;
   return out;
 }
 
@@ -95,6 +72,7 @@ struct LineEditor::State {
   static int next_character(EditLine* edit, wchar_t* character) {
     State& self = of(edit);
     for (;;) {
+      if (self.decoder.more(*character)) return 1;
       if (window_changed != 0) {
         window_changed = 0;
         el_resize(edit);

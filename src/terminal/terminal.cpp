@@ -24,6 +24,13 @@ size_t character_length(std::string_view text) {
   return length <= text.size() && valid_utf8(text.substr(0, length)) ? length : 0;
 }
 
+/// U+202A … U+202E and U+2066 … U+2069, which can make text look like other text.
+bool turns_direction(std::string_view character) {
+  if (character.size() != 3 || character[0] != '\xe2') return false;
+  const auto second = static_cast<unsigned char>(character[1]), third = static_cast<unsigned char>(character[2]);
+  return (second == 0x80 && third >= 0xaa && third <= 0xae) || (second == 0x81 && third >= 0xa6 && third <= 0xa9);
+}
+
 bool is_control(std::string_view character) {
   const auto byte = static_cast<unsigned char>(character[0]);
   if (character.size() == 1) return (byte < 0x20 && byte != '\n' && byte != '\t') || byte == 0x7f;
@@ -44,11 +51,21 @@ std::string terminal_safe(std::string_view text) {
   std::string out;
   while (!text.empty()) {
     const size_t length = character_length(text);
-    if (length == 0 || is_control(text.substr(0, length)))
+    if (length == 0 || is_control(text.substr(0, length)) || turns_direction(text.substr(0, length)))
       out += kReplacement;
     else
       out += text.substr(0, length);
     text.remove_prefix(std::max<size_t>(length, 1));
+  }
+  return out;
+}
+
+std::string terminal_safe_line(std::string_view text) {
+  const std::string safe = terminal_safe(text);
+  std::string out;
+  for (const char c : safe) {
+    if (c == '\n' || c == '\t') out += kReplacement;
+    else out += c;
   }
   return out;
 }

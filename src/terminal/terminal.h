@@ -19,8 +19,10 @@ struct Style {
 Style style_for(int fd);
 
 /// Text of others (a model, a file) made safe for a terminal: control characters other than newline and tab become U+FFFD,
-/// so that no escape sequence gets through. Broken UTF-8 becomes U+FFFD too.
+/// so that no escape sequence gets through; so do those that turn the writing direction. Broken UTF-8 becomes U+FFFD too.
 std::string terminal_safe(std::string_view text);
+/// As terminal_safe(), for a place within one line: newlines and tabs become U+FFFD too.
+std::string terminal_safe_line(std::string_view text);
 
 /// While it lives, what is typed on stdin is not shown: it would run into what the program prints. It is kept for the next line
 /// that is read. Nothing where stdin is no terminal.

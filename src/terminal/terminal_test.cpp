@@ -13,6 +13,8 @@ TEST(TerminalSafe, LetsTextThroughAndEscapesNot) {
   EXPECT_EQ(terminal_safe("a\rb\x07\x7f"), "a\xef\xbf\xbd" "b\xef\xbf\xbd\xef\xbf\xbd");
   EXPECT_EQ(terminal_safe("\xc2\x9b" "2J"), "\xef\xbf\xbd" "2J");       // the one-character CSI of C1
   EXPECT_EQ(terminal_safe("\xc2\xa9"), "\xc2\xa9");
+  EXPECT_EQ(terminal_safe("a\xe2\x80\xae" "b\xe2\x81\xa9\xe2\x80\xa6"), "a\xef\xbf\xbd" "b\xef\xbf\xbd\xe2\x80\xa6");  // bidi override; … stays
+  EXPECT_EQ(terminal_safe_line("a\nb\tc"), "a\xef\xbf\xbd" "b\xef\xbf\xbd" "c");
   EXPECT_EQ(terminal_safe("\xff\xe6\x9d"), "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd");
 }
 

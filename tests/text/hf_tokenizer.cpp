@@ -105,7 +105,7 @@ fs::path setup_cache() {
   const char* cache = std::getenv("XDG_CACHE_HOME");
   if (cache != nullptr && *cache != '\0') return fs::path(cache) / "pagemill";
   const char* home = std::getenv("HOME");
-  return fs::path(home == nullptr ? "/root" : home) / ".cache/pagemill";
+  return fs::path(home == nullptr ? "." : home) / ".cache/pagemill";
 }
 
 fs::path default_model_file() { return setup_cache() / "models/SmolLM2-135M-Instruct.Q4_1.gguf"; }
