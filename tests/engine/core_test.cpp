@@ -50,7 +50,7 @@ struct CoreTest : testing::TestWithParam<int> {
     device = std::make_unique<FakeDevice>(simulation::FakeDeviceConfig{.model = model, .tickets = GetParam()}, clock);
     admission = std::make_unique<Admission>(AdmissionConfig{.model = info, .max_num_seqs = max_num_seqs, .queued_requests_max = 100});
     CoreConfig config{.scheduler = {.max_num_seqs = max_num_seqs, .max_num_batched_tokens = max_num_batched_tokens},
-                      .blocks = {.groups = model.groups}, .hidden = 1};
+                      .blocks = {.groups = model.groups}, .hidden = model.hidden};
     core = std::make_unique<EngineCore>(config, *admission, *device, clock);
   }
   static std::vector<int32_t> prompt(int32_t length, int32_t first = 1) {
@@ -201,8 +201,9 @@ TEST_P(CoreTest, PromptLogprobsAndEmbeddingsDoNotDependOnChunks) {
     EXPECT_EQ(scored.scores[static_cast<size_t>(i)].logprob, Oracle::logprob(oracle.context(), i + 2)) << i;
   }
   EXPECT_EQ(scored.ends[0].reason, FinishReason::length);
-  ASSERT_EQ(pooled.embedding.size(), 1u);
-  EXPECT_FLOAT_EQ(pooled.embedding[0], 1.0f);
+  const std::vector<float> embedding = Oracle::embedding(model, prompt(90));
+  ASSERT_EQ(pooled.embedding.size(), embedding.size());
+  for (size_t i = 0; i < embedding.size(); ++i) EXPECT_FLOAT_EQ(pooled.embedding[i], embedding[i]) << i;
   EXPECT_EQ(pooled.ends[0].reason, FinishReason::stop);
 }
 

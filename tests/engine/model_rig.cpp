@@ -43,6 +43,11 @@ RigRun ModelRig::run(const std::vector<EngineRequest>& requests) {
         auto& tokens = run.tokens[seeds[event.request] + static_cast<uint64_t>(t->choice)];
         tokens.insert(tokens.end(), t->tokens.begin(), t->tokens.end());
       }
+      if (const auto* e = std::get_if<EmbeddingEvent>(&event.body)) run.embeddings[seeds[event.request]] = e->values;
+      if (const auto* s = std::get_if<PromptLogprobsEvent>(&event.body)) {
+        auto& scores = run.scores[seeds[event.request]];
+        scores.insert(scores.end(), s->logprobs.begin(), s->logprobs.end());
+      }
       if (const auto* end = std::get_if<EndEvent>(&event.body)) {
         PM_CHECK(end->reason == FinishReason::length || end->reason == FinishReason::stop, "{}", end->error.message);
         run.cached_tokens += end->usage.cached_tokens;

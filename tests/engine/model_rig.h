@@ -43,6 +43,8 @@ struct RigOptions {
 struct RigRun {
   std::map<uint64_t, std::vector<int32_t>> tokens;                       // by the request's seed
   std::map<std::pair<uint64_t, uint64_t>, uint64_t> logits;              // by (seed, position)
+  std::map<uint64_t, std::vector<float>> embeddings;                     // by the request's seed
+  std::map<uint64_t, std::vector<TokenLogprob>> scores;                  // of prompts, by the request's seed
   uint64_t preemptions = 0;
   int64_t cached_tokens = 0;
   bool operator==(const RigRun& other) const { return tokens == other.tokens && logits == other.logits; }

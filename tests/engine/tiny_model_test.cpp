@@ -1,4 +1,9 @@
+#include <cmath>
+#include <numeric>
+
+#include "base/check.h"
 #include "engine/invariance_test.h"
+#include "support/model_bench.h"
 #include "support/tiny_model.h"
 
 namespace pagemill {
@@ -10,6 +15,69 @@ TEST_P(TinyModelEngineTest, EveryWayOfRunningIsBitwiseTheSame) {
   const TinyModel tiny = open_tiny_model(GetParam());
   const auto backend = make_reference_backend(2);
   expect_invariant(*tiny.source, *backend, {}, tiny.overrides);
+}
+
+std::vector<int32_t> some_prompt(int32_t length, int32_t vocab) {
+  std::vector<int32_t> tokens;
+  for (int32_t i = 0; i < length; ++i) tokens.push_back((7 + 31 * i) % vocab);
+  return tokens;
+}
+
+/// The mean of the hidden states that the model itself shows, L2-normalised.
+std::vector<float> embedding_of(ModelBench& bench, Backend& backend, const std::vector<int32_t>& prompt) {
+  bench.logits(prompt, static_cast<int32_t>(prompt.size()));
+  const Matrix hidden = bench.model().hidden_states();
+  const auto cols = static_cast<size_t>(hidden.cols);
+  std::vector<float> values(prompt.size() * cols);
+  PM_CHECK(backend.read(hidden, values));
+  std::vector<double> sum(cols);
+  for (size_t i = 0; i < values.size(); ++i) sum[i % cols] += values[i];
+  const double norm = std::sqrt(std::inner_product(sum.begin(), sum.end(), sum.begin(), 0.0));
+  std::vector<float> out;
+  for (const double value : sum) out.push_back(static_cast<float>(value / norm));
+  return out;
+}
+
+TEST_P(TinyModelEngineTest, EmbeddingsAndPromptLogprobsAreTheModelsInChunksOfAnySize) {
+  constexpr int32_t kLength = 45;
+  const TinyModel tiny = open_tiny_model(GetParam());
+  const auto backend = make_reference_backend(1);
+  auto bench = ModelBench::make(*tiny.source, *backend, {.overrides = tiny.overrides});
+  ASSERT_TRUE(bench) << bench.error().message;
+  const auto vocab = static_cast<size_t>((*bench)->config().vocab);
+  const std::vector<int32_t> prompt = some_prompt(kLength, static_cast<int32_t>(vocab));
+  const std::vector<float> embedding = embedding_of(**bench, *backend, prompt);
+  const std::vector<float> logits = (*bench)->logits(prompt, kLength);
+
+  EngineRequest pooled, scored;
+  pooled.prompt = scored.prompt = prompt;
+  pooled.pooled_embedding = true;
+  pooled.sampling.seed = 1;
+  scored.sampling.max_tokens = 0;
+  scored.sampling.prompt_logprobs = 2;
+  scored.sampling.seed = 2;
+  for (const int32_t chunk : {64, 45, 16, 7, 2}) {
+    ModelRig rig(*tiny.source, *backend, {.max_num_seqs = 2, .max_num_batched_tokens = chunk}, tiny.overrides);
+    const RigRun run = rig.run({pooled, scored});
+    ASSERT_EQ(run.embeddings.at(1).size(), embedding.size());
+    for (size_t i = 0; i < embedding.size(); ++i) ASSERT_NEAR(run.embeddings.at(1)[i], embedding[i], 1e-6) << i << " in chunks of " << chunk;
+    const std::vector<TokenLogprob>& scores = run.scores.at(2);
+    ASSERT_EQ(scores.size(), prompt.size() - 1);
+    for (size_t i = 0; i < scores.size(); ++i) {
+      const std::span row = std::span(logits).subspan(i * vocab, vocab);
+      const auto log_probability = [&](int32_t token) {
+        double total = 0;
+        for (const float logit : row) total += std::exp(static_cast<double>(logit));
+        return static_cast<double>(row[static_cast<size_t>(token)]) - std::log(total);
+      };
+      ASSERT_EQ(scores[i].token, prompt[i + 1]);
+      ASSERT_NEAR(scores[i].logprob, log_probability(prompt[i + 1]), 1e-4) << i << " in chunks of " << chunk;
+      ASSERT_EQ(scores[i].top.size(), 2u);
+      const auto best = static_cast<int32_t>(std::max_element(row.begin(), row.end()) - row.begin());
+      ASSERT_EQ(scores[i].top[0].token, best);
+      ASSERT_NEAR(scores[i].top[0].logprob, log_probability(best), 1e-4);
+    }
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Models, TinyModelEngineTest, testing::ValuesIn(tiny_model_names()),

@@ -1,6 +1,7 @@
 #include "simulation/fake_device.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "base/check.h"
@@ -107,7 +108,7 @@ Result<Ticket> FakeDevice::begin(const StepInputs& inputs, std::span<const KvCop
       flight.scores.push_back({Oracle::logprob(context(inputs, row), extras.score_targets[score]), 1, {}});
     }
     for (const StepExtras::Pool& pool : extras.pools) {
-      if (pool.seq == inputs.seq_of_row[static_cast<size_t>(row)]) flight.pooled.push_back({pool.sum, Oracle::hidden(context(inputs, row))});
+      if (pool.seq == inputs.seq_of_row[static_cast<size_t>(row)]) flight.pooled.push_back({pool.sum, context(inputs, row)});
     }
   }
   last_tokens_.clear();
@@ -122,7 +123,9 @@ Result<StepResult> FakeDevice::finish(Ticket ticket) {
   if (broken_) return fail(ErrorCode::io, "the fake device is broken");
   const Flight& flight = flights_[ticket % 2];
   if (flight.ends_ns > clock_.now_ns()) clock_.advance_ns(flight.ends_ns - clock_.now_ns());
-  for (const auto& [sum, value] : flight.pooled) sum[0] += value;
+  for (const auto& [sum, row] : flight.pooled) {
+    for (size_t i = 0; i < sum.size(); ++i) sum[i] += Oracle::hidden(row, i);
+  }
   return StepResult{flight.tokens, flight.logprobs, flight.scores, flight.duration_ns};
 }
 
@@ -159,6 +162,20 @@ int32_t Oracle::token(uint64_t context, uint64_t seed, uint64_t position, int32_
 float Oracle::logprob(uint64_t context, int32_t token) {
   return -static_cast<float>(mix(context, static_cast<uint64_t>(token)) >> 40) * 0x1p-20f;
 }
-double Oracle::hidden(uint64_t context) { return static_cast<double>(context >> 44); }
+double Oracle::hidden(uint64_t context, size_t i) { return static_cast<double>(mix(context, i + 1) >> 44) * 0x1p-20 - 0.5; }
+
+std::vector<float> Oracle::embedding(const FakeModel& model, std::span<const int32_t> prompt) {
+  Oracle oracle(model);
+  std::vector<double> sum(static_cast<size_t>(model.hidden));
+  for (const int32_t token : prompt) {
+    oracle.push(token);
+    for (size_t i = 0; i < sum.size(); ++i) sum[i] += hidden(oracle.context(), i);
+  }
+  double squares = 0;
+  for (const double value : sum) squares += value * value;
+  std::vector<float> values;
+  for (const double value : sum) values.push_back(static_cast<float>(value / std::sqrt(squares)));
+  return values;
+}
 
 }  // namespace pagemill::simulation

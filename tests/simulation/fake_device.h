@@ -18,6 +18,7 @@ namespace pagemill::simulation {
 
 struct FakeModel {
   int32_t vocab = 1024;
+  int32_t hidden = 3;
   std::vector<KvGroupConfig> groups;
 };
 
@@ -43,7 +44,7 @@ class FakeDevice final : public StepRunner {
   struct Flight {
     std::vector<SampledToken> tokens;
     std::vector<LogprobRow> logprobs, scores;
-    struct Addend { std::span<double> sum; double value; };
+    struct Addend { std::span<double> sum; uint64_t context; };
     std::vector<Addend> pooled;
     TimeNs ends_ns = 0, duration_ns = 0;
   };
@@ -75,8 +76,10 @@ class Oracle {
   static int32_t token(uint64_t context, uint64_t seed, uint64_t position, int32_t vocab);
   /// Of a context: the log-probability that the model claims for a token.
   static float logprob(uint64_t context, int32_t token);
-  /// A row's one hidden value.
-  static double hidden(uint64_t context);
+  /// Of a context: value `i` of the row's hidden state, -0.5 … 0.5.
+  static double hidden(uint64_t context, size_t i);
+  /// What a pooled prompt gives: the rows' hidden states summed up, L2-normalised, [hidden].
+  static std::vector<float> embedding(const FakeModel& model, std::span<const int32_t> prompt);
 
  private:
   const FakeModel* model_;

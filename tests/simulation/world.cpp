@@ -50,7 +50,7 @@ World::World(uint64_t seed, int requests, Fault fault)
     : random_(seed), requests_(requests), fault_(fault), machine_(random_machine(random_)), device_(machine_.device, clock_),
       admission_({.model = {.name = "fake", .context_max = kContextMax, .vocab = machine_.device.model.vocab, .stop_tokens = {kStopToken}},
                   .max_num_seqs = machine_.scheduler.max_num_seqs, .queued_requests_max = machine_.queued_max}),
-      core_({.scheduler = machine_.scheduler, .blocks = {.groups = machine_.device.model.groups, .hash_seed = seed}, .hidden = 1, .seed = seed},
+      core_({.scheduler = machine_.scheduler, .blocks = {.groups = machine_.device.model.groups, .hash_seed = seed}, .hidden = machine_.device.model.hidden, .seed = seed},
             admission_, device_, clock_) {
   for (auto count = 1 + random_.below(6); count > 0; --count) {
     const size_t capacity = size_t{2} << random_.below(9);
