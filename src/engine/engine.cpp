@@ -1,8 +1,10 @@
 #include "engine/engine.h"
 
-#include <algorithm>
 #include <chrono>
+#include <string_view>
 #include <thread>
+
+#include <fmt/format.h>
 
 #include "base/log.h"
 #include "base/rng.h"
@@ -17,6 +19,8 @@ namespace {
 /// Kept free for kernels' scratch, the sampler and the process itself, whose sizes are not known before they run.
 constexpr uint64_t kScratchBytes = 64u << 20;
 
+constexpr double kMillisecondsMax = 24 * 3600 * 1000.0;  // of a flag that is a duration
+
 /// What a loaded model's runner refers to; members go in the reverse order.
 struct LoadedModel {
   std::unique_ptr<Backend> backend;
@@ -25,16 +29,25 @@ struct LoadedModel {
   std::unique_ptr<WeightSource> source;
 };
 
-/// End of sequence, end of turn, end of message: whichever the file names.
-Result<std::vector<int32_t>> stop_tokens(const WeightSource& source, const EngineOptions& options, int32_t vocab) {
-  std::vector<int32_t> tokens = options.stop_tokens;
-  for (const char* key : {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
-    PM_ASSIGN(const std::optional<int64_t> token, source.integer(key, 0, vocab - 1));
-    if (token) tokens.push_back(static_cast<int32_t>(*token));
+/// A tokenizer that knows tokens for which the model has no logit belongs to another model.
+Result<void> check_tokenizer(const WeightSource& source, int32_t vocab) {
+  constexpr std::string_view kKey = "tokenizer.ggml.tokens";
+  const MetadataValue* value = source.find_metadata(kKey);
+  const auto* array = value ? std::get_if<MetadataArray>(&value->value) : nullptr;
+  const auto* tokens = array ? std::get_if<StringArray>(array) : nullptr;
+  if (!tokens || tokens->size() <= static_cast<size_t>(vocab)) return {};
+  return fail(ErrorCode::invalid_file,
+              fmt::format("{}: {} names {} tokens, but token_embd.weight has {} rows: the tokenizer and the weights do not belong together.",
+                          source.name(), kKey, tokens->size(), vocab), std::string(kKey));
+}
+
+Result<void> check_stop_tokens(const EngineOptions& options, int32_t vocab) {
+  for (const int32_t token : options.stop_tokens) {
+    if (token < 0 || token >= vocab) {
+      return fail(ErrorCode::invalid_argument, fmt::format("The stop token {} is not in the model's vocabulary (0 to {}).", token, vocab - 1), "stop_tokens");
+    }
   }
-  std::sort(tokens.begin(), tokens.end());
-  tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
-  return tokens;
+  return {};
 }
 
 Result<void> check_options(const EngineOptions& options) {
@@ -44,7 +57,8 @@ Result<void> check_options(const EngineOptions& options) {
   if (options.max_num_seqs < 1) return wrong("--max-num-seqs", "at least 1");
   if (options.max_num_batched_tokens < options.max_num_seqs) return wrong("--max-num-batched-tokens", "at least --max-num-seqs");
   if (options.max_model_len < 0) return wrong("--max-model-len", "a number of tokens, or auto");
-  if (options.max_step_ms < 0) return wrong("--max-step-ms", "0 (no limit) or more");
+  if (!(options.max_step_ms >= 0 && options.max_step_ms <= kMillisecondsMax)) return wrong("--max-step-ms", "0 (no limit) or more, up to 86400000 (a day)");
+  if (!(options.stall_s > 0 && options.stall_s <= kMillisecondsMax / 1000)) return wrong("stall_s", "more than 0 and at most 86400 (a day)");
   if (options.max_queued_requests < 1) return wrong("--max-queued-requests", "at least 1");
   if (options.max_queued_tokens < 1) return wrong("--max-queued-tokens", "at least 1");
   return {};
@@ -64,6 +78,8 @@ Result<EngineParts> load(const EngineOptions& options, std::shared_ptr<LoadedMod
   const WeightSource& source = *owner->source;
 
   PM_ASSIGN(const ModelConfig config, read_model_config(source, options.overrides));
+  PM_TRY(check_tokenizer(source, config.vocab));
+  PM_TRY(check_stop_tokens(options, config.vocab));
   const StepShape largest{.rows = options.max_num_batched_tokens, .seqs = options.max_num_seqs, .logit_rows = options.max_num_seqs,
                           .query_rows_max = options.max_num_batched_tokens, .context_max = config.context_max};
   const ModelLoadOptions load_options{.largest_step = largest, .overrides = options.overrides,
@@ -86,7 +102,6 @@ Result<EngineParts> load(const EngineOptions& options, std::shared_ptr<LoadedMod
   spec.blocks.clear();
   for (const KvGroupConfig& group : plan.groups) spec.blocks.push_back(group.blocks);
   PM_ASSIGN(auto kv, backend.allocate_kv(spec));
-  PM_ASSIGN(const std::vector<int32_t> stops, stop_tokens(source, options, config.vocab));
 
   EngineParts parts;
   parts.runner = std::make_unique<ModelRunner>(std::move(model), std::move(kv), backend, source, largest, clock);
@@ -96,7 +111,7 @@ Result<EngineParts> load(const EngineOptions& options, std::shared_ptr<LoadedMod
                 .blocks = {.groups = plan.groups, .prefix_cache = options.prefix_caching, .sequence_tokens_max = plan.context,
                            .hash_seed = SplitMix64(options.seed ^ static_cast<uint64_t>(clock.now_ns()))()},
                 .hidden = config.hidden, .seed = options.seed};
-  parts.admission = {.model = {.name = name, .context_max = plan.context, .vocab = config.vocab, .stop_tokens = stops},
+  parts.admission = {.model = {.name = name, .context_max = plan.context, .vocab = config.vocab, .stop_tokens = options.stop_tokens},
                      .max_num_seqs = options.max_num_seqs, .queued_requests_max = options.max_queued_requests,
                      .queued_tokens_max = options.max_queued_tokens};
   return parts;
@@ -107,7 +122,8 @@ Result<EngineParts> load(const EngineOptions& options, std::shared_ptr<LoadedMod
 std::unique_ptr<EngineHandle> make_engine(EngineOptions options, std::unique_ptr<Backend> backend,
                                           std::shared_ptr<MemoryBudget> budget, const Clock& clock) {
   if (!budget) budget = std::make_shared<MemoryBudget>(backend->device().memory_total_bytes);
-  const auto stall_ns = static_cast<TimeNs>(options.stall_s * static_cast<double>(kNsPerSecond));
+  const double stall_s = options.stall_s > 0 && options.stall_s <= kMillisecondsMax / 1000 ? options.stall_s : 0;  // else check_options() refuses it
+  const auto stall_ns = static_cast<TimeNs>(stall_s * static_cast<double>(kNsPerSecond));
   auto owner = std::make_shared<LoadedModel>();
   owner->backend = std::move(backend);
   owner->budget = std::move(budget);

@@ -26,7 +26,7 @@ struct EngineOptions {
   std::filesystem::path model;                 // a GGUF file
   std::string served_model_name;               // empty = the file's name without its extension
   json::object overrides;                      // --hf-overrides, as in read_model_config
-  std::vector<int32_t> stop_tokens;            // end an answer, beside those that the file's metadata names
+  std::vector<int32_t> stop_tokens;            // end an answer: TextModel::stop_tokens(); each in the model's vocabulary
 
   int32_t max_model_len = 0;                   // tokens of prompt and answer; 0 = auto: the longest that fits
   int32_t max_num_seqs = 128;                  // sequences computed at the same time

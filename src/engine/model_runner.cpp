@@ -69,9 +69,9 @@ Result<void> ModelRunner::pool_rows() {
 
 Result<StepResult> ModelRunner::finish(Ticket ticket) {
   PM_CHECK(ticket == last_ticket_, "ticket {} is not the one in flight ({})", ticket, last_ticket_);
-  PM_TRY(pool_rows());
   PM_TRY(backend_.status());
   PM_TRY(source_.check_intact());
+  PM_TRY(pool_rows());
   return StepResult{.tokens = std::span(tokens_).first(sampled_rows_),
                     .logprobs = wants_logprobs_ ? std::span(logprobs_).first(sampled_rows_) : std::span<LogprobRow>{},
                     .scores = scores_,

@@ -15,7 +15,7 @@ TEST(DefaultModelEngineTest, EveryWayOfRunningIsBitwiseTheSame) {
 }
 
 TEST(DefaultModelEngineTest, MakeEngineLoadsAndAnswers) {
-  auto engine = make_engine({.model = default_model_path(), .max_num_seqs = 8, .max_num_batched_tokens = 128}, make_reference_backend());
+  auto engine = make_engine({.model = default_model_path(), .stop_tokens = {2}, .max_num_seqs = 8, .max_num_batched_tokens = 128}, make_reference_backend());
   double last = 0;
   const auto loaded = wait_until_loaded(*engine, [&](const EngineStats& stats) {
     EXPECT_GE(stats.load_progress, last);
@@ -25,7 +25,7 @@ TEST(DefaultModelEngineTest, MakeEngineLoadsAndAnswers) {
   const EngineModelInfo info = engine->models().at(0);
   EXPECT_EQ(info.name, "SmolLM2-135M-Instruct.Q4_1");
   EXPECT_EQ(info.vocab, 49152);
-  EXPECT_FALSE(info.stop_tokens.empty());
+  EXPECT_EQ(info.stop_tokens, std::vector<int32_t>{2});
   EXPECT_GT(info.context_max, 1024);
 
   std::mutex mutex;

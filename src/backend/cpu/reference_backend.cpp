@@ -85,6 +85,9 @@ void ReferenceBackend::sample(const StepInputs& step, Matrix logits) {
     const auto history = step.history.subspan(static_cast<size_t>(how.history_begin), static_cast<size_t>(how.history_end - how.history_begin));
     const auto bias = step.bias.subspan(static_cast<size_t>(how.bias_begin), static_cast<size_t>(how.bias_end - how.bias_begin));
     const auto mask = how.mask < 0 ? std::span<const uint32_t>{} : step.masks.subspan(static_cast<size_t>(how.mask) * mask_words, mask_words);
+    const auto in_vocabulary = [&](const auto& entry) { return entry.token >= 0 && entry.token < logits.cols; };
+    PM_CHECK(std::all_of(history.begin(), history.end(), in_vocabulary), "a penalty on a token outside of the vocabulary");
+    PM_CHECK(std::all_of(bias.begin(), bias.end(), in_vocabulary), "a bias on a token outside of the vocabulary");
     sampled_[row] = sample_row(logit_row(logits, row), how, history, bias, mask, sample_scratch_[static_cast<size_t>(thread)],
                                &sampled_logprobs_[row]);
   });
