@@ -10,7 +10,8 @@ namespace pagemill {
 
 Result<RequestId> Admission::accept(const EngineRequest& request) {
   Result<void> checked = check(request);
-  if (checked) checked = count(static_cast<int32_t>(request.prompt.size()));
+  const bool answers = !request.pooled_embedding && request.sampling.max_tokens.value_or(1) > 0;
+  if (checked) checked = count(static_cast<int32_t>(request.prompt.size()), answers ? request.sampling.n : 1);
   if (!checked) {
     rejected_.fetch_add(1, std::memory_order_relaxed);
     return tl::unexpected(std::move(checked).error());
@@ -46,14 +47,16 @@ Result<void> Admission::check(const EngineRequest& request) const {
   return {};
 }
 
-Result<void> Admission::count(int32_t prompt_tokens) {
-  const int32_t requests = queued_requests_.fetch_add(1, std::memory_order_relaxed) + 1;
+Result<void> Admission::count(int32_t prompt_tokens, int32_t choices) {
+  const int32_t requests = queued_requests_.fetch_add(choices, std::memory_order_relaxed) + choices;
   const int64_t tokens = queued_tokens_.fetch_add(prompt_tokens, std::memory_order_relaxed) + prompt_tokens;
-  if (requests <= config_.queued_requests_max && (tokens <= config_.queued_tokens_max || requests == 1)) return {};
-  leave(prompt_tokens);
-  if (requests > config_.queued_requests_max) {
+  const bool alone = requests == choices;  // whatever its size, the queue's only request may wait
+  const bool too_many = requests > config_.queued_requests_max && !alone;
+  if (!too_many && (tokens <= config_.queued_tokens_max || alone)) return {};
+  leave(prompt_tokens, choices);
+  if (too_many) {
     return fail(ErrorCode::resource_exhausted,
-                fmt::format("{} requests are waiting already (--max-queued-requests): try again later.", config_.queued_requests_max));
+                fmt::format("{} requests are waiting already (--max-queued-requests): try again later.", requests - choices));
   }
   return fail(ErrorCode::resource_exhausted,
               fmt::format("The prompts waiting hold {} tokens already, {} at most (--max-queued-tokens): try again later.",

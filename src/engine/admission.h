@@ -1,7 +1,7 @@
 // Admission: what a submit is checked against before the engine thread hears of it, and the queue's bounds.
 //
 // The bounds count from the moment of acceptance to the request's first step (or its end): a burst cannot slip in between
-// the check and the work. Safe from any thread; takes no lock.
+// the check and the work. A request counts once for each of its choices (n). Safe from any thread; takes no lock.
 #pragma once
 
 #include <atomic>
@@ -25,8 +25,8 @@ class Admission {
   /// Checks the request and counts it as queued.
   Result<RequestId> accept(const EngineRequest& request);
   /// An accepted request has left the queue: it started, or it ended there.
-  void leave(int32_t prompt_tokens) {
-    queued_requests_.fetch_sub(1, std::memory_order_relaxed);
+  void leave(int32_t prompt_tokens, int32_t choices) {
+    queued_requests_.fetch_sub(choices, std::memory_order_relaxed);
     queued_tokens_.fetch_sub(prompt_tokens, std::memory_order_relaxed);
   }
 
@@ -37,7 +37,7 @@ class Admission {
 
  private:
   Result<void> check(const EngineRequest& request) const;
-  Result<void> count(int32_t prompt_tokens);
+  Result<void> count(int32_t prompt_tokens, int32_t choices);
 
   const AdmissionConfig config_;
   std::atomic<RequestId> last_id_{0};

@@ -16,6 +16,15 @@ BlockManagerConfig sized(BlockManagerConfig blocks, const EngineModelInfo& model
   return blocks;
 }
 
+/// Why no token could be chosen.
+Error no_token(Sequence& sequence) {
+  if (sequence.constraint) return {ErrorCode::invalid_argument, "The constraint on this answer leaves no token that could come next.", {}};
+  if (!sequence.sampling->bias().empty()) {
+    return {ErrorCode::invalid_argument, "logit_bias, min_tokens and bad_words together leave no token that could come next.", {}};
+  }
+  return {ErrorCode::internal, "The model's logits are not numbers.", {}};
+}
+
 }  // namespace
 
 EngineCore::EngineCore(CoreConfig config, Admission& admission, StepRunner& runner, const Clock& clock)
@@ -47,18 +56,13 @@ void EngineCore::submit(RequestId id, EngineRequest spec, TimeNs arrival_ns) {
 
   const EngineModelInfo& model = admission_.config().model;
   const SamplingParams& params = request.spec.sampling;
-  const int32_t output_max = std::min(params.max_tokens.value_or(INT32_MAX), model.context_max - request.prompt_tokens);
+  request.output_max = std::min(params.max_tokens.value_or(INT32_MAX), model.context_max - request.prompt_tokens);
   const int32_t choices = request.wants_answer() ? params.n : 1;
   request.unended_choices = choices;
-  const uint64_t fresh_seed = SplitMix64(config_.seed ^ id * 0x9E3779B97F4A7C15)();
   for (int32_t i = 0; i < choices; ++i) {
     auto& choice = *request.choices.emplace_back(std::make_unique<Sequence>());
     choice.request = &request;
     choice.choice = i;
-    if (request.wants_answer()) {
-      choice.sampling.emplace(params, request.spec.prompt, model.stop_tokens, output_max, choice_seed(params, i, fresh_seed));
-      if (request.spec.constraint) choice.constraint = request.spec.constraint->clone();
-    }
   }
   request.forked = choices == 1;
   Sequence& first = *request.choices[0];
@@ -69,9 +73,27 @@ void EngineCore::submit(RequestId id, EngineRequest spec, TimeNs arrival_ns) {
   if (request.spec.deadline_ns != 0) {
     deadlines_.emplace_back(request.spec.deadline_ns, id);
     std::push_heap(deadlines_.begin(), deadlines_.end(), std::greater<>());
+    if (deadlines_.size() > 2 * requests_.size() + 64) {
+      std::erase_if(deadlines_, [&](const auto& each) { return !requests_.contains(each.second); });
+      std::make_heap(deadlines_.begin(), deadlines_.end(), std::greater<>());
+    }
   }
   scheduler_.add(first);
   if (failed_) end_request(request, FinishReason::error, failure_);
+}
+
+/// When its prompt's last row is about to run, not before: what waits in the queue holds no more than its prompt.
+void EngineCore::prepare_sampling(Request& request) {
+  Sequence& first = *request.choices[0];
+  if (first.sampling) return;
+  const SamplingParams& params = request.spec.sampling;
+  const uint64_t fresh_seed = SplitMix64(config_.seed ^ request.id * 0x9E3779B97F4A7C15)();
+  first.sampling.emplace(params, first.tokens, admission_.config().model.stop_tokens,
+                         request.output_max, choice_seed(params, 0, fresh_seed));
+  for (const auto& choice : request.choices) {
+    if (choice.get() != &first) choice->sampling = first.sampling->for_choice(choice_seed(params, choice->choice, fresh_seed));
+    if (request.spec.constraint) choice->constraint = request.spec.constraint->clone();
+  }
 }
 
 void EngineCore::cancel(RequestId id) {
@@ -117,7 +139,10 @@ void EngineCore::expire_deadlines() {
 bool EngineCore::begin_step() {
   Flight& flight = flights_[next_flight_];
   if (!scheduler_.schedule(flight.plan, clock_.now_ns())) return false;
-  for (const PlanEntry& entry : flight.plan.entries) leave_queue(*entry.sequence->request);
+  for (const PlanEntry& entry : flight.plan.entries) {
+    leave_queue(*entry.sequence->request);
+    if (entry.logit_rows > 0) prepare_sampling(*entry.sequence->request);
+  }
   flight.arena->build(flight.plan, blocks_);
   if (in_flight_ == 0) last_finish_ns_ = clock_.now_ns();
   Result<Ticket> ticket = runner_.begin(flight.arena->inputs(), flight.plan.copies, flight.arena->extras());
@@ -145,7 +170,13 @@ void EngineCore::finish_step() {
   Result<StepResult> result = runner_.finish(flight.ticket);
   --in_flight_;
   if (!result) {
-    for (const PlanEntry& entry : flight.plan.entries) --entry.sequence->request->in_flight;
+    abandon(flight);
+    while (in_flight_ > 0) {  // what a failed device says of the steps behind does not matter
+      Flight& next = flights_[(next_flight_ + tickets - static_cast<size_t>(in_flight_)) % tickets];
+      (void)runner_.finish(next.ticket);
+      --in_flight_;
+      abandon(next);
+    }
     fail_all(result.error());
     return;
   }
@@ -154,6 +185,11 @@ void EngineCore::finish_step() {
   last_finish_ns_ = now;
   ++counters_.steps;
   postprocess(flight.plan, *result);
+}
+
+/// Nobody will get what this step computes.
+void EngineCore::abandon(const Flight& flight) {
+  for (const PlanEntry& entry : flight.plan.entries) --entry.sequence->request->in_flight;
 }
 
 void EngineCore::postprocess(const StepPlan& plan, const StepResult& result) {
@@ -170,7 +206,7 @@ void EngineCore::postprocess(const StepPlan& plan, const StepResult& result) {
     take_scores(entry, result.scores);
     if (entry.logit_rows > 0) {
       take_tokens(entry, result);
-    } else if (!sequence.sampling && entry.first + entry.count == request.prompt_tokens) {
+    } else if (!request.wants_answer() && entry.first + entry.count == request.prompt_tokens) {
       finish_prompt_only(request);
     }
   }
@@ -205,8 +241,7 @@ void EngineCore::take_tokens(const PlanEntry& entry, const StepResult& result) {
 void EngineCore::take_token(Sequence& sequence, const SampledToken& sampled, const LogprobRow* logprobs) {
   Request& request = *sequence.request;
   if (sampled.token < 0) {
-    return end_request(request, FinishReason::error,
-                       {ErrorCode::invalid_argument, "The constraint on this answer leaves no token that could come next.", {}});
+    return end_request(request, FinishReason::error, no_token(sequence));
   }
   const SamplingState::Verdict verdict = sequence.sampling->accept(sampled.token);
   ++request.usage.output_tokens;
@@ -274,7 +309,7 @@ void EngineCore::leave_queue(Request& request) {
   if (request.left_queue) return;
   request.left_queue = true;
   request.usage.queued_ns = (request.started ? request.first_scheduled_ns : clock_.now_ns()) - request.arrival_ns;
-  admission_.leave(request.prompt_tokens);
+  admission_.leave(request.prompt_tokens, static_cast<int32_t>(request.choices.size()));
 }
 
 void EngineCore::fail_all(const Error& error) {

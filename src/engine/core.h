@@ -78,9 +78,11 @@ class EngineCore {
     Ticket ticket = 0;
   };
 
+  void prepare_sampling(Request& request);
   void expire_deadlines();
   bool begin_step();
   void finish_step();
+  static void abandon(const Flight& flight);
   void postprocess(const StepPlan& plan, const StepResult& result);
   void take_scores(const PlanEntry& entry, std::span<const LogprobRow> scores);
   void take_tokens(const PlanEntry& entry, const StepResult& result);

@@ -134,6 +134,8 @@ void EngineThread::run(EngineLoader loader) {
   publish();
   progress(1);
   phase("ready");
+  progress_ns_.store(clock_.now_ns(), std::memory_order_relaxed);
+  busy_.store(true, std::memory_order_release);
   state_.store(EngineState::ready, std::memory_order_release);
   step_until_stopped();
   take_commands();  // what was accepted before stopping gets its End too
@@ -145,12 +147,13 @@ void EngineThread::run(EngineLoader loader) {
 
 void EngineThread::step_until_stopped() {
   int poll_ms = 1;
+  uint64_t steps = 0;
   while (!stopping_.load(std::memory_order_acquire)) {
     take_commands();
     const bool more = core_->step();
     const TimeNs now = clock_.now_ns();
     progress_ns_.store(now, std::memory_order_relaxed);
-    published_.last_step_end_ns.store(now, std::memory_order_relaxed);
+    if (std::exchange(steps, core_->counters().steps) != core_->counters().steps) published_.last_step_end_ns.store(now, std::memory_order_relaxed);
     publish();
     if (core_->failed() && read(state_) == EngineState::ready) {
       failure_ = core_->failure();

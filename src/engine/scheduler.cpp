@@ -261,8 +261,8 @@ bool Scheduler::try_start(Sequence& sequence, TimeNs now_ns) {
     prefix_queries_ += sequence.tokens.size();
     prefix_hits_ += static_cast<uint64_t>(cached);
   }
-  if (sequence.sampling) {  // so that no token of the answer moves it
-    sequence.tokens.reserve(static_cast<size_t>(request.prompt_tokens + sequence.sampling->output_max()));
+  if (request.wants_answer()) {  // so that no token of the answer moves it
+    sequence.tokens.reserve(static_cast<size_t>(request.prompt_tokens + request.output_max));
   }
   enter_running(sequence);
   return true;
@@ -275,7 +275,7 @@ void Scheduler::count_as_scheduled(StepPlan& plan) {
     if (entry.first >= static_cast<int32_t>(sequence.tokens.size())) entry.token_from = sequence.pending_row;
     sequence.scheduled += entry.count;
     const bool last_row = sequence.remaining() == 0;
-    if (last_row && sequence.sampling) {
+    if (last_row && request.wants_answer()) {
       entry.logit_begin = plan.logit_rows;
       entry.logit_rows = 1 + request.choices_to_fork();
       plan.logit_rows += entry.logit_rows;

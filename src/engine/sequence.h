@@ -39,7 +39,7 @@ struct Sequence {
   int32_t pending_row = -1;              // … in this logit row of the step begun last
   KvSequenceId kv = 0;                   // while running
 
-  std::optional<SamplingState> sampling; // none where no answer is wanted
+  std::optional<SamplingState> sampling; // from the step that computes the prompt's last row; none where no answer is wanted
   std::unique_ptr<TokenConstraint> constraint;
 
   // Admission that failed for want of blocks: not worth trying again before this many are available.
@@ -61,6 +61,7 @@ struct Request {
   RequestId id = 0;                      // ascending in the order of arrival
   EngineRequest spec;                    // `prompt` has moved to choices[0]
   int32_t prompt_tokens = 0;
+  int32_t output_max = 0;                // tokens of each choice's answer
   std::vector<std::unique_ptr<Sequence>> choices;
   int32_t unended_choices = 0;
   bool any_by_length = false;            // a choice ended at max_tokens or the context's end

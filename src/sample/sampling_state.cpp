@@ -24,22 +24,23 @@ size_t slot_of(int32_t token, size_t slots) { return (static_cast<uint32_t>(toke
 
 SamplingState::SamplingState(const SamplingParams& params, std::span<const int32_t> prompt,
                              std::span<const int32_t> model_stop_tokens, int32_t output_max, uint64_t seed)
-    : params_(params), seed_(seed), prompt_tokens_(static_cast<int32_t>(prompt.size())), output_max_(output_max) {
+    : params_(std::make_shared<const SamplingParams>(params)), seed_(seed), prompt_tokens_(static_cast<int32_t>(prompt.size())),
+      output_max_(output_max) {
   PM_CHECK(output_max >= 1, "output_max {}", output_max);
-  stop_tokens_ = params.stop_token_ids;
-  if (!params.ignore_eos) stop_tokens_.insert(stop_tokens_.end(), model_stop_tokens.begin(), model_stop_tokens.end());
+  stop_tokens_ = params_->stop_token_ids;
+  if (!params_->ignore_eos) stop_tokens_.insert(stop_tokens_.end(), model_stop_tokens.begin(), model_stop_tokens.end());
   sort_unique(stop_tokens_);
   held_back_tokens_ = stop_tokens_;
   held_back_tokens_.insert(held_back_tokens_.end(), model_stop_tokens.begin(), model_stop_tokens.end());
   sort_unique(held_back_tokens_);
 
-  for (const auto& word : params.bad_words) longest_bad_word_ = std::max(longest_bad_word_, word.size());
+  for (const auto& word : params_->bad_words) longest_bad_word_ = std::max(longest_bad_word_, word.size());
   if (longest_bad_word_ > 1) recent_.reserve(longest_bad_word_ - 1);
-  bias_.reserve(params.logit_bias.size() + held_back_tokens_.size() + params.bad_words.size());
-  for (const auto& [token, bias] : params.logit_bias) bias_.push_back({token, bias});
+  bias_.reserve(params_->logit_bias.size() + held_back_tokens_.size() + params_->bad_words.size());
+  for (const auto& [token, bias] : params_->logit_bias) bias_.push_back({token, bias});
 
-  const bool repetition = params.repetition_penalty != 1;
-  penalised_ = repetition || params.presence_penalty != 0 || params.frequency_penalty != 0;
+  const bool repetition = params_->repetition_penalty != 1;
+  penalised_ = repetition || params_->presence_penalty != 0 || params_->frequency_penalty != 0;
   if (!penalised_) return;
   const size_t reserved = (repetition ? prompt.size() : 0) + std::min(static_cast<size_t>(output_max), kReservedOutput);
   history_.reserve(reserved);
@@ -49,28 +50,38 @@ SamplingState::SamplingState(const SamplingParams& params, std::span<const int32
   }
 }
 
+SamplingState SamplingState::for_choice(uint64_t seed) const {
+  PM_CHECK(output_tokens_ == 0, "a choice starts from one that has said {} tokens", output_tokens_);
+  SamplingState state = *this;
+  state.seed_ = seed;
+  state.recent_.reserve(recent_.capacity());  // a copy has room for what is there and no more
+  state.history_.reserve(history_.capacity());
+  state.bias_.reserve(bias_.capacity());
+  return state;
+}
+
 SamplingRow SamplingState::row(int32_t in_flight) const {
   SamplingRow row;
-  row.temperature = params_.temperature;
-  row.top_p = params_.top_p;
-  row.min_p = params_.min_p;
-  row.typical_p = params_.typical_p;
-  row.top_k = params_.top_k;
-  row.repetition_penalty = params_.repetition_penalty;
-  row.presence_penalty = params_.presence_penalty;
-  row.frequency_penalty = params_.frequency_penalty;
+  row.temperature = params_->temperature;
+  row.top_p = params_->top_p;
+  row.min_p = params_->min_p;
+  row.typical_p = params_->typical_p;
+  row.top_k = params_->top_k;
+  row.repetition_penalty = params_->repetition_penalty;
+  row.presence_penalty = params_->presence_penalty;
+  row.frequency_penalty = params_->frequency_penalty;
   row.seed = seed_;
   row.position = static_cast<uint64_t>(prompt_tokens_) + static_cast<uint64_t>(output_tokens_ + in_flight);
-  row.logprobs = params_.logprobs;
+  row.logprobs = params_->logprobs;
   return row;
 }
 
 std::span<const BiasEntry> SamplingState::bias(int32_t in_flight) {
-  bias_.resize(params_.logit_bias.size());
-  if (output_tokens_ + in_flight < params_.min_tokens) {
+  bias_.resize(params_->logit_bias.size());
+  if (output_tokens_ + in_flight < params_->min_tokens) {
     for (const int32_t token : held_back_tokens_) bias_.push_back(forbid(token));
   }
-  for (const auto& word : params_.bad_words) {
+  for (const auto& word : params_->bad_words) {
     if (completes_bad_word(word)) bias_.push_back(forbid(word.back()));
   }
   return bias_;

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -31,6 +32,8 @@ class SamplingState {
   /// `output_max` is what max_tokens and the context leave, at least 1. `seed` is choice_seed()'s.
   SamplingState(const SamplingParams& params, std::span<const int32_t> prompt, std::span<const int32_t> model_stop_tokens,
                 int32_t output_max, uint64_t seed);
+  /// Another choice's state, from one that has accepted nothing yet: the params are shared, the prompt is not counted again.
+  SamplingState for_choice(uint64_t seed) const;
 
   /// The sampling row of the next token, all but its ranges in the step's arrays and its mask.
   SamplingRow row(int32_t in_flight = 0) const;
@@ -48,14 +51,14 @@ class SamplingState {
   int32_t output_tokens() const { return output_tokens_; }
   int32_t output_max() const { return output_max_; }
   bool is_stop_token(int32_t token) const;
-  int32_t logprobs() const { return params_.logprobs; }
+  int32_t logprobs() const { return params_->logprobs; }
 
  private:
   void count(int32_t token, bool is_output);
   void grow_index();
   bool completes_bad_word(std::span<const int32_t> word) const;
 
-  SamplingParams params_;
+  std::shared_ptr<const SamplingParams> params_;
   std::vector<int32_t> stop_tokens_;       // that end the answer, ascending
   std::vector<int32_t> held_back_tokens_;  // impossible before min_tokens: these and the model's, even with ignore_eos
   uint64_t seed_ = 0;

@@ -3,6 +3,7 @@
 
 #include <numeric>
 
+#include "simulation/core_peer.h"
 #include "simulation/fake_device.h"
 
 namespace pagemill {
@@ -297,6 +298,73 @@ TEST_P(CoreTest, AFailedDeviceEndsEveryRequestOnce) {
     EXPECT_EQ(reader.ends[0].error.code, ErrorCode::io);
   }
   EXPECT_TRUE(core->failed());
+}
+
+TEST_P(CoreTest, AStepThatFailsLeavesNothingBehind) {
+  std::vector<Reader> readers(12);
+  std::vector<Reader*> all;
+  for (Reader& reader : readers) {
+    EngineRequest r = request(reader, prompt(50), 100);
+    r.sampling.min_tokens = 100;
+    submit(std::move(r));
+    all.push_back(&reader);
+  }
+  for (int i = 0; i < 20; ++i) core->step();
+  device->break_finish();
+  run(all);
+  core->step();
+  for (Reader& reader : readers) EXPECT_EQ(reader.ends.at(0).reason, FinishReason::error);
+  EXPECT_EQ(core->requests(), 0u);
+  EXPECT_TRUE(core->idle());
+}
+
+TEST_P(CoreTest, WhatWaitsHoldsNoSamplingState) {
+  max_num_seqs = 8;
+  Reader running;
+  submit(request(running, prompt(10), 400));
+  core->step();
+  std::vector<Reader> waiting(10);
+  for (Reader& reader : waiting) {
+    EngineRequest r = request(reader, prompt(1), 10);
+    r.sampling.n = 8;
+    r.sampling.bad_words.assign(128, prompt(64));
+    submit(std::move(r));
+  }
+  for (const auto& [id, request] : CorePeer::requests(*core)) {
+    if (request->started) continue;
+    for (const auto& choice : request->choices) EXPECT_FALSE(choice->sampling) << id;
+  }
+  EXPECT_EQ(admission->queued_requests(), 80) << "a choice counts like a request";
+  std::vector<Reader*> all = {&running};
+  for (Reader& reader : waiting) all.push_back(&reader);
+  run(all);
+  for (Reader& reader : waiting) {
+    ASSERT_EQ(reader.ends.size(), 1u);
+    for (int32_t i = 0; i < 8; ++i) EXPECT_EQ(reader.tokens[i], alone(prompt(1), 10, 7 + static_cast<uint64_t>(i))) << i;
+  }
+  EXPECT_EQ(admission->queued_requests(), 0);
+}
+
+TEST_P(CoreTest, BiasThatLeavesNoTokenIsNotCalledAConstraint) {
+  Reader reader;
+  EngineRequest r = request(reader, prompt(10), 10);
+  for (int32_t token = 0; token < model.vocab; ++token) r.sampling.logit_bias.emplace_back(token, -std::numeric_limits<float>::infinity());
+  submit(std::move(r));
+  run({&reader});
+  EXPECT_EQ(reader.ends.at(0).error.code, ErrorCode::invalid_argument);
+  EXPECT_NE(reader.ends[0].error.message.find("logit_bias"), std::string::npos) << reader.ends[0].error.message;
+}
+
+TEST_P(CoreTest, DeadlinesOfEndedRequestsAreForgotten) {
+  start();
+  for (int i = 0; i < 1000; ++i) {
+    Reader reader;
+    EngineRequest r = request(reader, prompt(3), 1);
+    r.deadline_ns = clock.now_ns() + 3600 * kNsPerSecond;
+    submit(std::move(r));
+    run({&reader});
+  }
+  EXPECT_LT(CorePeer::deadlines(*core), 100u);
 }
 
 TEST_P(CoreTest, ShutDownHandsOverEveryEnd) {

@@ -1,4 +1,4 @@
-// CorePeer: how tests reach into an EngineCore to plant faults.
+// CorePeer: how tests reach into an EngineCore, to look and to plant faults.
 #pragma once
 
 #include "engine/core.h"
@@ -7,6 +7,8 @@
 namespace pagemill {
 
 struct CorePeer {
+  static const auto& requests(const EngineCore& core) { return core.requests_; }
+  static size_t deadlines(const EngineCore& core) { return core.deadlines_.size(); }
   static BlockManager& blocks(EngineCore& core) { return core.blocks_; }
 
   /// A running sequence's blocks are given back while it still uses them.

@@ -120,7 +120,7 @@ Result<Ticket> FakeDevice::begin(const StepInputs& inputs, std::span<const KvCop
 
 Result<StepResult> FakeDevice::finish(Ticket ticket) {
   PM_CHECK(ticket == ++finished_ && ticket <= begun_, "steps finish in order");
-  if (broken_) return fail(ErrorCode::io, "the fake device is broken");
+  if (broken_ || finish_broken_) return fail(ErrorCode::io, "the fake device is broken");
   const Flight& flight = flights_[ticket % 2];
   if (flight.ends_ns > clock_.now_ns()) clock_.advance_ns(flight.ends_ns - clock_.now_ns());
   for (const auto& [sum, row] : flight.pooled) {

@@ -39,6 +39,8 @@ class FakeDevice final : public StepRunner {
 
   /// From now on every begin() or finish() fails.
   void break_down() { broken_ = true; }
+  /// From now on every finish() fails.
+  void break_finish() { finish_broken_ = true; }
 
  private:
   struct Flight {
@@ -61,7 +63,7 @@ class FakeDevice final : public StepRunner {
   Flight flights_[2];
   Ticket begun_ = 0, finished_ = 0;
   TimeNs free_at_ns_ = 0;
-  bool broken_ = false;
+  bool broken_ = false, finish_broken_ = false;
 };
 
 /// What the model says for one sequence that has the device to itself, token by token.
