@@ -5,8 +5,7 @@
 //! template's own, and takes U+FDD0 out of the text between them.
 
 use crate::error::{Error, Result};
-use ahash::AHashSet;
-use aho_corasick::{AhoCorasick, Input, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 
 /// Breaks up look-alikes. A Unicode noncharacter, so no text needs it; it is refused in input.
 pub const SHIELD: char = '\u{fdd0}';
@@ -14,7 +13,10 @@ pub const SHIELD: char = '\u{fdd0}';
 /// Longest added token in bytes. Real ones stay below 60; searching costs at most text × this.
 const LENGTH_MAX: usize = 512;
 const COUNT_MAX: usize = 65_536;
-const TOTAL_BYTES_MAX: usize = 4 << 20;
+const TOTAL_BYTES_MAX: usize = 1 << 20;
+/// Bytes that the tokens do not share with the start of another: an automaton has a state for each, of up to 60 bytes while
+/// it is built. Tens of thousands of numbered tokens stay far below it, as they share all but their digits.
+const DISTINCT_BYTES_MAX: usize = 1 << 18;
 
 #[derive(Clone, Debug, Default)]
 pub struct AddedToken {
@@ -27,6 +29,15 @@ pub struct AddedToken {
     pub rstrip: bool,
     /// Only where no letter, digit or underscore touches it.
     pub single_word: bool,
+}
+
+impl AddedToken {
+    /// Whether text of a user must not become it. A run of white space that is plain vocabulary is how some models spell
+    /// indentation: it gives no power.
+    pub fn is_reserved(&self) -> bool {
+        let is_space = |c: char| c.is_whitespace() || c == '\u{2581}';
+        self.control || !self.text.trim_matches(is_space).is_empty()
+    }
 }
 
 /// A part of a rendered text.
@@ -55,9 +66,9 @@ pub struct AddedTokens {
 #[derive(Default)]
 struct Lookalikes {
     matcher: Option<AhoCorasick>,
-    /// Proper prefixes and suffixes of the tokens.
-    prefixes: AHashSet<Box<str>>,
-    suffixes: AHashSet<Box<str>>,
+    /// The tokens' bytes, sorted, and the same of their reversed bytes: what starts a token precedes it directly.
+    sorted: Vec<Box<[u8]>>,
+    sorted_reversed: Vec<Box<[u8]>>,
     longest: usize,
 }
 
@@ -68,26 +79,49 @@ fn build_matcher<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Option<AhoC
     }
     AhoCorasick::builder()
         .match_kind(MatchKind::LeftmostLongest)
+        .kind(Some(AhoCorasickKind::ContiguousNFA)) // a DFA takes up to 1 KB per byte of a token
         .build(texts)
         .map(Some)
         .map_err(|e| Error::invalid(format!("added tokens: {e}")))
 }
 
+fn sorted(texts: impl Iterator<Item = Box<[u8]>>) -> Vec<Box<[u8]>> {
+    let mut texts: Vec<Box<[u8]>> = texts.collect();
+    texts.sort_unstable();
+    texts
+}
+
+/// How many bytes are left when what a token shares with the start of another is counted once.
+fn distinct_bytes(tokens: &[AddedToken]) -> usize {
+    let mut texts: Vec<&[u8]> = tokens.iter().map(|t| t.text.as_bytes()).collect();
+    texts.sort_unstable();
+    let shared = |pair: &[&[u8]]| pair[0].iter().zip(pair[1]).take_while(|(a, b)| a == b).count();
+    texts.iter().map(|t| t.len()).sum::<usize>() - texts.windows(2).map(shared).sum::<usize>()
+}
+
 impl Lookalikes {
     fn new<'a>(tokens: impl Iterator<Item = &'a AddedToken>) -> Result<Lookalikes> {
         let texts: Vec<&str> = tokens.map(|t| t.text.as_str()).collect();
-        let mut found = Lookalikes {
+        Ok(Lookalikes {
             matcher: build_matcher(texts.iter().copied())?,
+            sorted: sorted(texts.iter().map(|text| text.as_bytes().into())),
+            sorted_reversed: sorted(texts.iter().map(|text| text.bytes().rev().collect())),
             longest: texts.iter().map(|t| t.len()).max().unwrap_or(0),
-            ..Lookalikes::default()
-        };
-        for text in texts {
-            for (at, _) in text.char_indices().skip(1) {
-                found.prefixes.insert(text[..at].into());
-                found.suffixes.insert(text[at..].into());
-            }
-        }
-        Ok(found)
+        })
+    }
+
+    /// Whether a token starts with `text` and goes on after it.
+    fn starts_token(&self, text: &str) -> bool {
+        let at = self.sorted.partition_point(|token| **token <= *text.as_bytes());
+        self.sorted.get(at).is_some_and(|token| token.starts_with(text.as_bytes()))
+    }
+
+    /// Whether a token ends with `text` and has more before it.
+    fn ends_token(&self, text: &str) -> bool {
+        let reversed = || text.bytes().rev();
+        let at = self.sorted_reversed.partition_point(|token| token.iter().copied().cmp(reversed()).is_le());
+        let token = self.sorted_reversed.get(at);
+        token.is_some_and(|token| token.iter().copied().take(text.len()).eq(reversed()))
     }
 
     /// Byte positions of `text` that need a U+FDD0, ascending.
@@ -105,7 +139,7 @@ impl Lookalikes {
         let lengths = |limit: usize| (1..=limit.min(trimmed.len())).filter(|&n| n < self.longest);
         if lengths(self.longest)
             .filter(|&n| trimmed.is_char_boundary(n))
-            .any(|n| self.suffixes.contains(&trimmed[..n]))
+            .any(|n| self.ends_token(&trimmed[..n]))
         {
             marks.push(start);
         }
@@ -116,7 +150,7 @@ impl Lookalikes {
         }
         for n in lengths(self.longest) {
             let from = trimmed.len() - n;
-            if trimmed.is_char_boundary(from) && self.prefixes.contains(&trimmed[from..]) {
+            if trimmed.is_char_boundary(from) && self.starts_token(&trimmed[from..]) {
                 marks.push(after_first(start + from));
             }
         }
@@ -153,11 +187,15 @@ impl AddedTokens {
                 return Err(Error::invalid(format!("added token {id} holds U+FDD0")));
             }
         }
-        // A run of white space that is plain vocabulary is how some models spell indentation: it gives no power.
-        let harmful = |t: &&AddedToken| t.control || !t.text.trim().is_empty();
+        let distinct = distinct_bytes(&tokens);
+        if distinct > DISTINCT_BYTES_MAX {
+            return Err(Error::limit(format!(
+                "added tokens hold {distinct} bytes that they do not share; at most {DISTINCT_BYTES_MAX} are allowed"
+            )));
+        }
         Ok(AddedTokens {
             matcher: build_matcher(tokens.iter().map(|t| t.text.as_str()))?,
-            all: Lookalikes::new(tokens.iter().filter(harmful))?,
+            all: Lookalikes::new(tokens.iter().filter(|t| t.is_reserved()))?,
             control: Lookalikes::new(tokens.iter().filter(|t| t.control))?,
             tokens,
         })

@@ -71,3 +71,40 @@ fn stripping_tokens_take_white_space() {
     assert_eq!(parts(&tokens, "a  <m> \n b"), ["a", "#0", "b"]);
     assert_eq!(parts(&tokens, "cat concat cat_ a cat"), ["#1", " concat cat_ a ", "#1"]);
 }
+
+#[test]
+fn starts_and_ends_of_tokens_are_found_among_their_neighbours() {
+    let tokens = added(&[("<a>", true), ("<ab>", true), ("<abc", true), ("b>>", true)]);
+    for (text, starts, ends) in [
+        ("<", true, false),
+        ("<a", true, false),
+        ("<ab", true, false),
+        ("<abc", false, false),
+        ("<b", false, false),
+        (">", false, true),
+        ("b>", true, true),
+        ("bc", false, true),
+        ("ab>", false, true),
+        ("<ab>", false, false),
+    ] {
+        assert_eq!(tokens.all.starts_token(text), starts, "{text}");
+        assert_eq!(tokens.all.ends_token(text), ends, "{text}");
+    }
+}
+
+fn numbered(count: u32, text: impl Fn(u32) -> String) -> Result<AddedTokens> {
+    let token = |id| AddedToken { id, text: text(id), control: true, ..AddedToken::default() };
+    AddedTokens::new((0..count).map(token).collect())
+}
+
+#[test]
+fn tokens_that_share_little_are_limited() {
+    let hostile = |id: u32| (0..512).map(|at| char::from(b'a' + (id.wrapping_mul(at) >> 3) as u8 % 26)).collect();
+    let message = numbered(1500, hostile).err().expect("too much to search for").message;
+    assert!(message.contains("added tokens hold"), "{message}");
+    let long = numbered(2100, |id| format!("{id:0512}")).err().expect("too many bytes").message;
+    assert!(long.contains("added tokens hold 1075200 bytes"), "{long}");
+    // As models with audio or places in them have.
+    let audio = numbered(30_000, |id| format!("<custom_token_{id}>")).unwrap();
+    assert_eq!(parts(&audio, "a<custom_token_29999>b"), ["a", "#29999", "b"]);
+}

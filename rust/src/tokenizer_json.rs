@@ -9,7 +9,7 @@ use crate::byte_map;
 use crate::error::{Error, Result};
 use crate::split::Splitter;
 use crate::tokenizer::{ByteLevel, Engine, Sentence, TokenBytes, TokenKind, Tokenizer};
-use crate::vocabulary::{byte_of, push_merge, TOKENS_MAX};
+use crate::vocabulary::{byte_of, push_merge, Ids, TOKENS_MAX};
 use ahash::AHashMap;
 use serde_json::{json, Value as Json};
 
@@ -18,9 +18,12 @@ const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{
 
 pub fn build(text: &str) -> Result<Tokenizer> {
     let json: Json = serde_json::from_str(text).map_err(|e| Error::invalid(format!("tokenizer.json: {e}")))?;
+    if !json.is_object() {
+        return Err(Error::invalid("tokenizer.json is not an object"));
+    }
     let added = added_tokens(&json)?;
     let spelling = Spelling::of(&json);
-    let engine = match native(&json)? {
+    let engine = match native(&json, &added)? {
         Some(engine) => engine,
         None => Engine::Crate(Box::new(crate_tokenizer(json.clone())?)),
     };
@@ -135,7 +138,7 @@ fn crate_tokenizer(mut json: Json) -> Result<tokenizers::Tokenizer> {
 }
 
 /// The engine for a shape that is known here.
-fn native(json: &Json) -> Result<Option<Engine>> {
+fn native(json: &Json, added: &[AddedToken]) -> Result<Option<Engine>> {
     let model = &json["model"];
     let unset = |name: &str| matches!(model.get(name), None | Some(Json::Null)) || model[name] == "" || model[name] == 0.0;
     let is_bpe = model["type"] == "BPE"
@@ -143,8 +146,8 @@ fn native(json: &Json) -> Result<Option<Engine>> {
     if !is_bpe {
         return Ok(None);
     }
-    let ids: AHashMap<&str, u32> = vocabulary(json)?.into_iter().collect();
-    let unknown = model.get("unk_token").and_then(Json::as_str).and_then(|token| ids.get(token).copied());
+    let ids = Ids::new(vocabulary(json)?.into_iter().collect(), added);
+    let unknown = model.get("unk_token").and_then(Json::as_str).and_then(|token| ids.find(token));
     let ignore_merges = flag(model, "ignore_merges", false);
     if flag(model, "byte_fallback", false) {
         let sentence = json["pre_tokenizer"].is_null() && flag(model, "fuse_unk", false) && !ignore_merges;
@@ -159,12 +162,11 @@ fn native(json: &Json) -> Result<Option<Engine>> {
     let Some(splitter) = splitter(&json["pre_tokenizer"]).filter(|_| known_normalizer && unknown.is_none()) else {
         return Ok(None);
     };
-    let spelled = ids.iter().filter_map(|(token, &id)| Some((byte_map::bytes_of(token)?, id)));
-    let engine = ByteLevel::new(spelled, splitter, nfc, ignore_merges, merges(model, &ids)?);
+    let engine = ByteLevel::new(&ids, splitter, nfc, ignore_merges, merges(model, &ids)?);
     Ok(Some(Engine::ByteLevel(engine)))
 }
 
-fn merges(model: &Json, ids: &AHashMap<&str, u32>) -> Result<Merges> {
+fn merges(model: &Json, ids: &Ids) -> Result<Merges> {
     let list = model["merges"].as_array().map_or(&[][..], Vec::as_slice);
     let mut merges = Merges::with_capacity(list.len());
     for (rank, entry) in list.iter().enumerate() {
@@ -214,3 +216,7 @@ fn splitter(pre_tokenizer: &Json) -> Option<Splitter> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+#[path = "tokenizer_json_test.rs"]
+mod tests;

@@ -6,12 +6,20 @@ use crate::byte_map;
 use crate::error::{Error, Result};
 use crate::split::Splitter;
 use crate::tokenizer::{ByteLevel, Engine, Sentence, TokenBytes, TokenKind, Tokenizer, NO_ID};
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 
 pub const TOKENS_MAX: usize = 1 << 20;
 pub const MERGES_MAX: usize = 4 << 20;
 /// Longest token. Real ones stay below 1 KB.
 const TOKEN_BYTES_MAX: usize = 2048;
+/// Longest plain token of a SentencePiece vocabulary. Real ones stay below 100 bytes.
+const SENTENCE_TOKEN_BYTES_MAX: usize = 256;
+/// Finding a SentencePiece vocabulary's merges reads each token once per cut: the sum of squared lengths. The largest real
+/// ones need an eighth of this.
+const SENTENCE_WORK_MAX: usize = 256 << 20;
+/// Most merges that scores may imply; each takes about 50 bytes while they are found, and the largest real vocabularies
+/// imply half of this.
+const SENTENCE_MERGES_MAX: usize = 1 << 20;
 
 /// Values of `tokenizer.ggml.token_type`.
 mod token_type {
@@ -41,13 +49,37 @@ pub struct Vocabulary<'a> {
     pub add_space_prefix: bool,
 }
 
-type Ids<'a> = AHashMap<&'a str, u32>;
+/// Finds tokens by their text.
+pub struct Ids<'a> {
+    all: AHashMap<&'a str, u32>,
+    /// Added tokens that plain text must not become, however its pieces merge.
+    reserved: AHashSet<u32>,
+}
+
+impl<'a> Ids<'a> {
+    pub fn new(all: AHashMap<&'a str, u32>, added: &[AddedToken]) -> Ids<'a> {
+        let reserved = added.iter().filter(|token| token.is_reserved()).map(|token| token.id).collect();
+        Ids { all, reserved }
+    }
+
+    pub fn find(&self, token: &str) -> Option<u32> {
+        self.all.get(token).copied()
+    }
+
+    /// The tokens that plain text may become.
+    pub fn plain(&self) -> impl Iterator<Item = (&'a str, u32)> + '_ {
+        let ids = self.all.iter().map(|(&token, &id)| (token, id));
+        ids.filter(|(_, id)| !self.reserved.contains(id))
+    }
+}
 
 pub fn build(vocabulary: &Vocabulary) -> Result<Tokenizer> {
     let ids = check(vocabulary)?;
     let kinds = kinds(vocabulary)?;
+    let added = added_tokens(vocabulary, &kinds);
+    let ids = Ids::new(ids, &added);
     let engine = match vocabulary.model {
-        "gpt2" => Engine::ByteLevel(byte_level(vocabulary, &ids, &kinds)?),
+        "gpt2" => Engine::ByteLevel(byte_level(vocabulary, &ids)?),
         "llama" => Engine::Sentence(sentence(vocabulary, &ids)?),
         other => {
             return Err(Error::invalid(format!(
@@ -59,9 +91,13 @@ pub fn build(vocabulary: &Vocabulary) -> Result<Tokenizer> {
     for (token, kind) in vocabulary.tokens.iter().zip(&kinds) {
         bytes.push(&token_bytes(vocabulary.model, token, *kind));
     }
+    Ok(Tokenizer { engine, added: AddedTokens::new(added)?, bytes, kinds })
+}
+
+fn added_tokens(vocabulary: &Vocabulary, kinds: &[TokenKind]) -> Vec<AddedToken> {
     let is_added = |kind| matches!(kind, TokenKind::Control | TokenKind::UserDefined);
-    let added = (0u32..).zip(&vocabulary.tokens).zip(&kinds);
-    let added = added
+    let tokens = (0u32..).zip(&vocabulary.tokens).zip(kinds);
+    tokens
         .filter(|((_, text), kind)| is_added(**kind) && !text.is_empty())
         .map(|((id, text), kind)| AddedToken {
             id,
@@ -69,12 +105,11 @@ pub fn build(vocabulary: &Vocabulary) -> Result<Tokenizer> {
             control: *kind == TokenKind::Control,
             ..AddedToken::default()
         })
-        .collect();
-    Ok(Tokenizer { engine, added: AddedTokens::new(added)?, bytes, kinds })
+        .collect()
 }
 
 /// Checks sizes and looks for duplicates. An empty token is a gap in the vocabulary and has no text to find it by.
-fn check<'a>(vocabulary: &Vocabulary<'a>) -> Result<Ids<'a>> {
+fn check<'a>(vocabulary: &Vocabulary<'a>) -> Result<AHashMap<&'a str, u32>> {
     let count = vocabulary.tokens.len();
     if count == 0 {
         return Err(Error::invalid("tokenizer.ggml.tokens is empty"));
@@ -104,7 +139,7 @@ fn check<'a>(vocabulary: &Vocabulary<'a>) -> Result<Ids<'a>> {
             "tokenizer.ggml.unknown_token_id is not below the {count} tokens"
         )));
     }
-    let mut ids = Ids::with_capacity(count);
+    let mut ids: AHashMap<&str, u32> = AHashMap::with_capacity(count);
     for (id, token) in (0u32..).zip(&vocabulary.tokens) {
         if token.len() > TOKEN_BYTES_MAX {
             let size = token.len();
@@ -176,7 +211,7 @@ fn pre_tokenizer(name: &str) -> Result<(Splitter, bool, bool)> {
     })
 }
 
-fn byte_level(vocabulary: &Vocabulary, ids: &Ids, kinds: &[TokenKind]) -> Result<ByteLevel> {
+fn byte_level(vocabulary: &Vocabulary, ids: &Ids) -> Result<ByteLevel> {
     let (splitter, normalize_nfc, ignore_merges) = pre_tokenizer(vocabulary.pre)?;
     let mut merges = Merges::with_capacity(vocabulary.merges.len());
     for (rank, merge) in vocabulary.merges.iter().enumerate() {
@@ -186,23 +221,12 @@ fn byte_level(vocabulary: &Vocabulary, ids: &Ids, kinds: &[TokenKind]) -> Result
         push_merge(&mut merges, ids, halves)
             .map_err(|e| Error::invalid(format!("tokenizer.ggml.merges[{rank}]: {}", e.message)))?;
     }
-    let spelled = |(id, token): (u32, &&str)| {
-        let plain = !matches!(kinds[id as usize], TokenKind::Control | TokenKind::UserDefined);
-        plain.then(|| byte_map::bytes_of(token)).flatten().map(|b| (b, id))
-    };
-    Ok(ByteLevel::new(
-        (0u32..).zip(&vocabulary.tokens).filter_map(spelled),
-        splitter,
-        normalize_nfc,
-        ignore_merges,
-        merges,
-    ))
+    Ok(ByteLevel::new(ids, splitter, normalize_nfc, ignore_merges, merges))
 }
 
 impl ByteLevel {
-    /// `spelled`: the bytes of each token and its id.
     pub fn new(
-        spelled: impl Iterator<Item = (Vec<u8>, u32)>,
+        ids: &Ids,
         splitter: Splitter,
         normalize_nfc: bool,
         ignore_merges: bool,
@@ -210,7 +234,10 @@ impl ByteLevel {
     ) -> ByteLevel {
         let mut byte_ids = [NO_ID; 256];
         let mut whole = ignore_merges.then(AHashMap::new);
-        for (bytes, id) in spelled {
+        for (token, id) in ids.plain() {
+            let Some(bytes) = byte_map::bytes_of(token) else {
+                continue;
+            };
             if let [byte] = bytes[..] {
                 byte_ids[byte as usize] = id;
             }
@@ -228,16 +255,19 @@ fn split_merge(merge: &str) -> Option<(&str, &str)> {
     Some((&merge[..at], &merge[at + 1..])).filter(|(_, right)| !right.is_empty())
 }
 
-/// Adds a merge whose halves and result must be tokens.
+/// Adds a merge whose halves and result must be tokens. One that makes a reserved token is left out.
 pub fn push_merge(merges: &mut Merges, ids: &Ids, (left, right): (&str, &str)) -> Result<()> {
     let merged = [left, right].concat();
     let find = |token: &str| {
-        ids.get(token).copied().ok_or_else(|| {
+        ids.find(token).ok_or_else(|| {
             let shown: String = token.chars().take(40).collect();
             Error::invalid(format!("'{shown}' is not in the vocabulary"))
         })
     };
-    merges.push(find(left)?, find(right)?, find(&merged)?);
+    let (left, right, merged) = (find(left)?, find(right)?, find(&merged)?);
+    if !ids.reserved.contains(&merged) {
+        merges.push(left, right, merged);
+    }
     Ok(())
 }
 
@@ -255,7 +285,7 @@ impl Sentence {
     pub fn new(ids: &Ids, merges: Merges, unknown: Option<u32>, add_space_prefix: bool) -> Sentence {
         let mut char_ids = AHashMap::new();
         let mut byte_ids = Box::new([NO_ID; 256]);
-        for (token, &id) in ids {
+        for (token, id) in ids.plain() {
             let mut chars = token.chars();
             if let (Some(c), None) = (chars.next(), chars.next()) {
                 char_ids.insert(c, id);
@@ -272,18 +302,30 @@ impl Sentence {
 /// The merges that Hugging Face derives from a SentencePiece vocabulary: every way to put a token together from two others,
 /// best score of the result first; among equals in order of the vocabulary and of the halves' ids.
 fn merges_from_scores(vocabulary: &Vocabulary, ids: &Ids) -> Result<Merges> {
+    let plain = |id: &u32| !ids.reserved.contains(id);
     let mut found: Vec<(f32, u32, u32, u32)> = Vec::new(); // score, result, left, right
-    for (id, token) in (0u32..).zip(&vocabulary.tokens) {
+    let mut work = 0;
+    for (id, token) in (0u32..).zip(&vocabulary.tokens).filter(|(id, _)| plain(id)) {
+        let size = token.len();
+        if size > SENTENCE_TOKEN_BYTES_MAX {
+            return Err(Error::limit(format!(
+                "tokenizer.ggml.tokens[{id}] has {size} bytes; a 'llama' vocabulary may have {SENTENCE_TOKEN_BYTES_MAX}"
+            )));
+        }
+        work += size * size;
+        if work > SENTENCE_WORK_MAX {
+            return Err(Error::limit("tokenizer.ggml.tokens holds too many long tokens to derive their merges"));
+        }
         let from = found.len();
         for (at, _) in token.char_indices().skip(1) {
-            if let (Some(&left), Some(&right)) = (ids.get(&token[..at]), ids.get(&token[at..])) {
+            if let (Some(left), Some(right)) = (ids.find(&token[..at]), ids.find(&token[at..])) {
                 found.push((vocabulary.scores[id as usize], id, left, right));
             }
         }
         found[from..].sort_by_key(|&(_, _, left, right)| (left, right));
-        if found.len() > MERGES_MAX {
+        if found.len() > SENTENCE_MERGES_MAX {
             return Err(Error::limit(format!(
-                "tokenizer.ggml.tokens allow more than {MERGES_MAX} merges"
+                "tokenizer.ggml.tokens imply more than {SENTENCE_MERGES_MAX} merges"
             )));
         }
     }

@@ -23,14 +23,9 @@ inline constexpr int32_t kModelHidden = 262'144;
 inline constexpr int32_t kModelHeads = 1'024;
 inline constexpr int32_t kModelContext = 16'777'216;
 
-// Text.
+// Text. The bounds of tokens and templates stand beside the code that keeps them, in rust/src.
 inline constexpr size_t kMerges = 4u << 20;
-inline constexpr size_t kTokenBytes = 2'048;
-inline constexpr size_t kTemplateBytes = 1u << 20;
-inline constexpr uint64_t kTemplateFuel = 5'000'000;
-inline constexpr int kTemplateDepth = 200;
-inline constexpr int kTemplateCalls = 64;
-inline constexpr size_t kTextBytes = 64u << 20;  // one text to tokenize
+inline constexpr size_t kTextBytes = 16u << 20;  // one text to tokenize; the same as TEXT_BYTES_MAX in rust/src
 
 // Requests.
 inline constexpr size_t kJsonBytes = 64u << 20;

@@ -158,7 +158,7 @@ Result<void> run_piped_chat(Answerer& answerer, const ChatOptions& options) {
   char block[4096];
   for (size_t n; (n = std::fread(block, 1, sizeof block, stdin)) > 0;) {
     text.append(block, n);
-    if (text.size() > limits::kTextBytes) return fail(ErrorCode::invalid_argument, "The text on stdin is too long: 64 MiB at most.");
+    if (text.size() > limits::kTextBytes) return fail(ErrorCode::invalid_argument, "The text on stdin is too long: 16 MiB at most.");
   }
   while (text.ends_with('\n')) text.pop_back();
   if (text.empty()) return fail(ErrorCode::invalid_argument, "There is no text on stdin. Without a terminal, all of stdin is the message.");

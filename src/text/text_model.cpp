@@ -42,6 +42,30 @@ std::vector<int32_t> find_stop_tokens(const Tokenizer& tokenizer) {
   return stop;
 }
 
+/// What templates know as bos_token and so on: a JSON object.
+Result<std::string> special_texts(const WeightSource& source, const Tokenizer& tokenizer) {
+  struct Role {
+    const char* name;
+    const char* key;
+    std::optional<int32_t> id;
+  };
+  const SpecialTokens& special = tokenizer.special();
+  const std::array<Role, 4> roles = {{{"bos_token", "tokenizer.ggml.bos_token_id", special.bos},
+                                      {"eos_token", "tokenizer.ggml.eos_token_id", special.eos},
+                                      {"unk_token", "tokenizer.ggml.unknown_token_id", special.unknown},
+                                      {"pad_token", "tokenizer.ggml.padding_token_id", special.padding}}};
+  json::object texts;
+  for (const auto& [name, key, id] : roles) {
+    if (!id) continue;
+    const std::string_view text = tokenizer.token_bytes(*id);
+    if (!valid_utf8(text)) {
+      return fail(ErrorCode::invalid_file, fmt::format("{}: {} is {}, a token that is not UTF-8 text", source.name(), key, *id), key);
+    }
+    texts[name] = text;
+  }
+  return json::serialize(texts);
+}
+
 }  // namespace
 
 struct TextModel::State {
@@ -76,14 +100,12 @@ Result<std::shared_ptr<const TextModel>> TextModel::from_source(const WeightSour
     state.chat_template = std::move(*compiled);
   }
 
-  const SpecialTokens& special = state.tokenizer.special();
-  const std::array<std::pair<const char*, std::optional<int32_t>>, 4> names = {{
-      {"bos_token", special.bos}, {"eos_token", special.eos}, {"unk_token", special.unknown}, {"pad_token", special.padding}}};
-  json::object special_tokens;
-  for (const auto& [name, id] : names) {
-    if (id) special_tokens[name] = state.tokenizer.token_bytes(*id);
+  if (state.chat_template && source.find_metadata("tokenizer.ggml.token_type") == nullptr) {
+    log_warning("{}: tokenizer.ggml.token_type is missing; only the tokens with a role (bos, eos, eot, eom) are control tokens, "
+                "and the chat template's other marks are read as plain text",
+                source.name());
   }
-  state.special_tokens = json::serialize(special_tokens);
+  PM_ASSIGN(state.special_tokens, special_texts(source, state.tokenizer));
   return std::shared_ptr<const TextModel>(new TextModel(std::make_unique<State>(std::move(state))));
 }
 

@@ -1,5 +1,6 @@
 #include "text/tokenizer.h"
 
+#include <algorithm>
 #include <functional>
 
 #include <gtest/gtest.h>
@@ -48,6 +49,20 @@ TEST(Tokenizer, APlainPromptGetsItsBos) {
   vocabulary.get().special.bos = vocabulary.control("<s>");
   vocabulary.get().special.add_bos = true;
   EXPECT_EQ(*built(vocabulary).encode_prompt("a"), (std::vector<int32_t>{256, 'a'}));
+}
+
+// "a" and "b" merge into "ab", which is also a control token.
+TEST(Tokenizer, ShieldedTextDoesNotMergeIntoAControlToken) {
+  TestVocabulary vocabulary("llama-bpe");
+  vocabulary.get().model = "llama";
+  const int32_t control = vocabulary.control("ab");
+  vocabulary.get().scores.assign(vocabulary.get().tokens.size(), 0.5);
+  const Tokenizer tokenizer = built(vocabulary);
+  const auto shielded = tokenizer.shield("\nab", Shield::all_added);
+  ASSERT_TRUE(shielded);
+  EXPECT_EQ(std::ranges::count(*tokenizer.encode_rendered(*shielded), control), 0);
+  EXPECT_EQ(std::ranges::count(*tokenizer.encode("ab"), control), 0);
+  EXPECT_EQ(std::ranges::count(*tokenizer.encode_rendered("ab"), control), 1);
 }
 
 TEST(Tokenizer, BrokenUtf8ReadsAsReplacementCharacters) {

@@ -10,6 +10,7 @@
 namespace pagemill {
 namespace {
 
+constexpr int64_t kTypeNormal = 1, kTypeControl = 3;
 constexpr int64_t kTypeMin = 1, kTypeMax = 6;
 
 /// Views of the strings under `key`; none if the key is absent.
@@ -66,6 +67,16 @@ Result<SpecialTokens> special_tokens(const WeightSource& source, const Vocabular
   return special;
 }
 
+/// The types of a file that names none: plain, but for the tokens whose role is to steer the model, which no text may become.
+std::vector<int64_t> default_types(const Vocabulary& vocabulary) {
+  const SpecialTokens& special = vocabulary.special;
+  std::vector<int64_t> types(vocabulary.tokens.size(), kTypeNormal);
+  for (const auto& id : {special.bos, special.eos, special.end_of_turn, special.end_of_message}) {
+    if (id) types[static_cast<size_t>(*id)] = kTypeControl;
+  }
+  return types;
+}
+
 }  // namespace
 
 Result<Vocabulary> read_vocabulary(const WeightSource& source) {
@@ -78,6 +89,7 @@ Result<Vocabulary> read_vocabulary(const WeightSource& source) {
   PM_ASSIGN(vocabulary.scores, or_empty(source.numbers("tokenizer.ggml.scores")));
   PM_ASSIGN(vocabulary.types, or_empty(source.integers("tokenizer.ggml.token_type", kTypeMin, kTypeMax)));
   PM_ASSIGN(vocabulary.special, special_tokens(source, vocabulary));
+  if (vocabulary.types.empty()) vocabulary.types = default_types(vocabulary);
   PM_ASSIGN(const auto prefix, source.boolean("tokenizer.ggml.add_space_prefix"));
   vocabulary.add_space_prefix = prefix.value_or(vocabulary.model == "llama");
   PM_ASSIGN(const auto squeeze, source.boolean("tokenizer.ggml.remove_extra_whitespaces"));

@@ -37,7 +37,8 @@ struct Vocabulary {
 };
 
 /// Reads the `tokenizer.ggml.*` keys of `source`, which has to outlive the result. A special id outside the vocabulary is an
-/// error (-1 means none); that the rest makes sense is checked when a tokenizer is built from it.
+/// error (-1 means none). Where the file has no types, the ids of bos, eos and the ends of turns and messages are control tokens
+/// and the others normal. That the rest makes sense is checked when a tokenizer is built from it.
 Result<Vocabulary> read_vocabulary(const WeightSource& source);
 
 }  // namespace pagemill

@@ -1,6 +1,7 @@
 #include "support/text_support.h"
 
 #include "base/check.h"
+#include "text/test_source.h"
 #include "text/test_vocabulary.h"
 #include "text/tokenizer.h"
 
@@ -11,27 +12,6 @@ constexpr std::string_view kChatMl =
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] }}"
     "{% if not (continue_final_message is defined and continue_final_message and loop.last) %}{{ '<|im_end|>\\n' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
-
-/// A model file's metadata without the file.
-class MemorySource final : public WeightSource {
- public:
-  void set(std::string key, MetadataScalar value) { entries_.push_back({std::move(key), {std::move(value)}}); }
-  void set(std::string key, MetadataArray value) { entries_.push_back({std::move(key), {std::move(value)}}); }
-
-  const std::string& name() const override { return name_; }
-  std::span<const MetadataEntry> metadata() const override { return entries_; }
-  const MetadataValue* find_metadata(std::string_view key) const override {
-    for (const MetadataEntry& entry : entries_) if (entry.key == key) return &entry.value;
-    return nullptr;
-  }
-  const TensorView* find_tensor(std::string_view) const override { return nullptr; }
-  std::span<const TensorView> tensors() const override { return {}; }
-  Result<void> check_intact() const override { return {}; }
-
- private:
-  std::string name_ = "test model";
-  std::vector<MetadataEntry> entries_;
-};
 
 struct Special {
   int32_t start_of_turn, end_of_turn, end_of_text;
