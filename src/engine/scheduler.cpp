@@ -8,6 +8,8 @@ namespace pagemill {
 
 namespace {
 
+constexpr uint64_t kLookAgainSteps = 16;
+
 bool before(const Sequence* a, const Sequence* b) { return goes_before(*a, *b); }
 
 void insert_sorted(std::vector<Sequence*>& list, Sequence& sequence) {
@@ -199,11 +201,33 @@ void Scheduler::admit(StepPlan& plan, int32_t& budget, TimeNs now_ns) {
   }
 }
 
+/// Seats and blocks of every sequence of a strictly worse priority together would do. Shared blocks are counted for each who
+/// holds them: a preemption too many is possible then, none where there is no hope.
+bool Scheduler::way_could_be_made(const Sequence& sequence) const {
+  const auto worse = [&](const Sequence* each) { return each->request->spec.priority > sequence.request->spec.priority; };
+  int32_t seats_free = config_.max_num_seqs - seats_used_;
+  for (const Sequence* each : running_) seats_free += worse(each) ? seats(*each) : 0;
+  if (seats_free < seats(sequence)) return false;
+  const int32_t group = sequence.wanted_group;
+  const auto g = static_cast<size_t>(group);
+  int32_t left = blocks_.blocks_available(group) - promised_[g];
+  for (const Sequence* each : running_) {
+    if (!worse(each)) {
+      --left;  // for its next tokens, as in try_start()
+      continue;
+    }
+    const auto table = blocks_.table(each->kv, group);
+    left += static_cast<int32_t>(std::count_if(table.begin(), table.end(), [](int32_t block) { return block >= 0; }));
+    left += blocks_to_finish_prompt(*each, group);
+  }
+  return sequence.wanted_blocks <= left || std::all_of(running_.begin(), running_.end(), worse);
+}
+
 /// Preempts one sequence of a strictly worse priority.
 bool Scheduler::make_way(StepPlan& plan, int32_t& budget, const Sequence& sequence) {
   if (running_.empty()) return false;
   Sequence& worst = *running_.back();
-  if (worst.request->spec.priority <= sequence.request->spec.priority) return false;
+  if (worst.request->spec.priority <= sequence.request->spec.priority || !way_could_be_made(sequence)) return false;
   for (int32_t group = 0; group < blocks_.groups(); ++group) {
     promised_[static_cast<size_t>(group)] -= blocks_to_finish_prompt(worst, group);
   }
@@ -230,7 +254,9 @@ bool Scheduler::try_start(Sequence& sequence, TimeNs now_ns) {
     // A block for each running sequence's next tokens, or answers would preempt what has just started.
     return blocks_.blocks_available(group) - promised_[static_cast<size_t>(group)] - running();
   };
-  if (!alone && sequence.wanted_blocks > left(sequence.wanted_group)) return false;
+  // What it lacked may have become cached meanwhile, in another's prompt: look again now and then.
+  const bool look_again = steps_ >= sequence.wanted_step + kLookAgainSteps;
+  if (!alone && sequence.wanted_blocks > left(sequence.wanted_group) && !look_again) return false;
 
   Request& request = *sequence.request;
   int32_t cached_max = INT32_MAX;
@@ -245,6 +271,7 @@ bool Scheduler::try_start(Sequence& sequence, TimeNs now_ns) {
     if (needed <= left(group)) continue;
     sequence.wanted_blocks = needed + available_before_[static_cast<size_t>(group)] - blocks_.blocks_available(group);
     sequence.wanted_group = group;
+    sequence.wanted_step = steps_;
     blocks_.close(std::exchange(sequence.kv, 0));
     sequence.scheduled = 0;
     return false;

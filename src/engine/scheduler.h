@@ -93,6 +93,7 @@ class Scheduler {
   void drop_entry(StepPlan& plan, const Sequence& sequence);
 
   Sequence* next_waiting() const;
+  bool way_could_be_made(const Sequence& sequence) const;
   bool make_way(StepPlan& plan, int32_t& budget, const Sequence& sequence);
   bool try_start(Sequence& sequence, TimeNs now_ns);
   int32_t blocks_to_finish_prompt(const Sequence& sequence, int32_t group) const;

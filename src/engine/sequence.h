@@ -42,8 +42,10 @@ struct Sequence {
   std::optional<SamplingState> sampling; // from the step that computes the prompt's last row; none where no answer is wanted
   std::unique_ptr<TokenConstraint> constraint;
 
-  // Admission that failed for want of blocks: not worth trying again before this many are available.
+  // Admission that failed for want of blocks: not worth trying again before this many are available, or
+  // some steps have passed since `wanted_step`.
   int32_t wanted_blocks = 0, wanted_group = 0;
+  uint64_t wanted_step = 0;
   Sequence* newer = nullptr;             // neighbours in its tenant's queue while waiting
   Sequence* older = nullptr;
 

@@ -263,6 +263,39 @@ TEST_P(CoreTest, BetterPriorityTakesThePlaceOfWorse) {
   EXPECT_EQ(low.tokens[0], alone(prompt(40), 100, 7, 100));
 }
 
+TEST_P(CoreTest, NobodyIsPreemptedWhereThatDoesNotHelp) {
+  model.groups = {{.blocks = 40}};
+  Reader best, worse, big;
+  EngineRequest a = request(best, prompt(320), 100), b = request(worse, prompt(30, 400), 100), c = request(big, prompt(400, 500), 20);
+  a.sampling.min_tokens = b.sampling.min_tokens = 100;
+  b.priority = 5;
+  submit(std::move(a));
+  submit(std::move(b));
+  for (int i = 0; i < 25; ++i) core->step();
+  submit(std::move(c));                                 // as good as the best, and too big to run beside it
+  run({&best, &worse, &big});
+  EXPECT_EQ(worse.ends.at(0).usage.preemptions, 0);
+  EXPECT_EQ(big.ends.size(), 1u);
+}
+
+TEST_P(CoreTest, APrefixThatBecomesCachedLetsTheNextOneIn) {
+  info.context_max = 1600;
+  model.groups = {{.blocks = 100}};
+  Reader a, b;
+  EngineRequest first = request(a, prompt(960), 300), second = request(b, prompt(960), 5);
+  first.sampling.min_tokens = 300;
+  submit(std::move(first));
+  submit(std::move(second));
+  while (b.ends.empty()) {
+    ASSERT_TRUE(core->step());
+    a.drain();
+    b.drain();
+  }
+  EXPECT_TRUE(a.ends.empty()) << "the second waited for the first one's end";
+  EXPECT_GT(b.ends[0].usage.cached_tokens, 0);
+  run({&a, &b});
+}
+
 TEST_P(CoreTest, ASlowReaderGetsEverythingLaterAndTogether) {
   Reader slow;
   slow.queue = std::make_shared<EventQueue>(nullptr, 2);
