@@ -105,9 +105,9 @@ void EngineCore::end_choice(RequestId id, int32_t choice) {
   const auto found = requests_.find(id);
   if (found == requests_.end() || found->second->ended) return;
   const Request& request = *found->second;
-  // Choices that are still to be forked from the first one's prompt have said nothing yet.
-  if (!request.forked || choice < 0 || static_cast<size_t>(choice) >= request.choices.size()) return;
+  if (choice < 0 || static_cast<size_t>(choice) >= request.choices.size()) return;
   Sequence& sequence = *request.choices[static_cast<size_t>(choice)];
+  if (!sequence.sampling || sequence.sampling->output_tokens() == 0) return;  // it has said nothing yet
   if (sequence.state != SequenceState::ended) end_choice(sequence, FinishReason::stop, -1);
 }
 

@@ -176,11 +176,13 @@ TEST_P(CoreTest, AChoiceThatNobodyWantsEndsAlone) {
 
   Reader single;
   const RequestId last = submit(request(single, prompt(5), 400));
+  core->end_choice(last, 0);                            // before its first token: ignored
   for (int i = 0; i < 5; ++i) core->step();
   core->end_choice(last, 0);
   run({&single});
   ASSERT_EQ(single.ends.size(), 1u);
   EXPECT_EQ(single.ends[0].reason, FinishReason::stop);
+  EXPECT_FALSE(single.tokens[0].empty());
 }
 
 TEST_P(CoreTest, PromptLogprobsAndEmbeddingsDoNotDependOnChunks) {
