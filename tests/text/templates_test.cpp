@@ -56,7 +56,7 @@ Result<std::string> render(const std::string& source, const json::object& input)
 }
 
 TEST(Templates, RenderLikeJinja) {
-  std::ifstream in(std::string(kFolder) + "goldens/templates.jsonl");
+  std::ifstream in(fmt::format("{}goldens/templates.jsonl", kFolder));
   int cases = 0;
   for (std::string line; std::getline(in, line); ++cases) {
     const auto parsed = parse_json(line);
