@@ -132,7 +132,7 @@ Result<MemoryPlan> plan_memory(const MemoryRequest& request) {
   }
   const int64_t tokens = plan.groups[0].blocks * kBlock;
   plan.table = {
-      {"weights", request.weights, "fewer bits per weight: pagemill quantize"},
+      {"weights", request.weights, "a file with fewer bits per weight"},
       {"activations", request.activations, fmt::format("a step of {} rows, {} sequences: --max-num-batched-tokens, --max-num-seqs",
                                                        request.max_num_batched_tokens, request.max_num_seqs)},
       {"scratch", request.scratch, "what kernels and the process itself work in"},

@@ -9,7 +9,7 @@
 // over later from its own tokens. A request of a strictly better priority takes seats and blocks from worse ones.
 //
 // Invariants:
-//   1. The best running sequence is never preempted for another, so whatever happens, it gets to its end: no livelock.
+//   1. The best running sequence gives way to a strictly better priority alone, else it gets to its end: no livelock.
 //   2. Preempted sequences come back before new requests of the same priority start.
 //   3. Seats in use (running sequences, and the choices they will fork into) ≤ max_num_seqs, and so are a step's logit rows.
 //   4. Blocks promised to running prompts are not given to new ones: a prompt that starts can be read to its end, unless

@@ -17,6 +17,11 @@ TEST(SimulationTest, AFixedSliceIsClean) {
   const Counts counts = expect_clean(1, 12'000);
   EXPECT_GE(counts.cancelled * 10, counts.requests * 3);
   EXPECT_GE(counts.preempted * 10, counts.requests);
+  // None of what the worlds are made of may go missing unnoticed.
+  for (const uint64_t count : {counts.overlapped_worlds, counts.windowed_worlds, counts.deadline, counts.delayed, counts.rejected, counts.forked,
+                               counts.constrained, counts.scored, counts.pooled, counts.with_cached}) {
+    EXPECT_GT(count, 0u) << counts.text();
+  }
 }
 
 TEST(SimulationTest, AFreshSeedIsClean) { expect_clean(std::random_device{}(), 6'000); }

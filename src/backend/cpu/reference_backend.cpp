@@ -82,6 +82,7 @@ void ReferenceBackend::sample(const StepInputs& step, Matrix logits) {
   pool_.run(static_cast<int64_t>(rows), [&](int64_t task, int thread) {
     const auto row = static_cast<size_t>(task);
     const SamplingRow& how = step.sampling[row];
+    if (how.logprobs < 0) sampled_logprobs_[row].top.clear();  // an earlier step's
     const auto history = step.history.subspan(static_cast<size_t>(how.history_begin), static_cast<size_t>(how.history_end - how.history_begin));
     const auto bias = step.bias.subspan(static_cast<size_t>(how.bias_begin), static_cast<size_t>(how.bias_end - how.bias_begin));
     const auto mask = how.mask < 0 ? std::span<const uint32_t>{} : step.masks.subspan(static_cast<size_t>(how.mask) * mask_words, mask_words);
