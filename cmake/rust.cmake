@@ -1,17 +1,15 @@
 # pagemill_rust: the Rust static library in rust/ with its C ABI. cargo keeps its target folder in the user's cache, so that
-# every checkout and preset shares the compiled crates; the library itself is copied into the build folder under a lock,
-# because cargo gives those of all checkouts the same name.
+# every checkout and preset shares the compiled crates (cmake/cargo_shared.sh); the library itself is copied into the build folder.
 
 find_program(CARGO cargo HINTS $ENV{HOME}/.cargo/bin REQUIRED)
-find_program(FLOCK flock REQUIRED)
 
 if(DEFINED ENV{XDG_CACHE_HOME} AND NOT "$ENV{XDG_CACHE_HOME}" STREQUAL "")
   set(rust_target $ENV{XDG_CACHE_HOME}/pagemill/cargo)
 else()
   set(rust_target $ENV{HOME}/.cache/pagemill/cargo)
 endif()
-file(MAKE_DIRECTORY ${rust_target})
 
+set(cargo_shared ${CMAKE_SOURCE_DIR}/cmake/cargo_shared.sh)
 set(rust_manifest ${CMAKE_SOURCE_DIR}/rust/Cargo.toml)
 set(rust_library ${CMAKE_BINARY_DIR}/rust/libpagemill_text.a)
 file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/rust)
@@ -19,8 +17,7 @@ file(GLOB_RECURSE rust_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/rust/src/*.
 
 add_custom_command(
   OUTPUT ${rust_library}
-  COMMAND ${CMAKE_COMMAND} -E env CARGO_TARGET_DIR=${rust_target} ${FLOCK} ${rust_target}/pagemill.lock sh -c
-    "'${CARGO}' build --locked --release --manifest-path '${rust_manifest}' && cp '${rust_target}/release/libpagemill_text.a' '${rust_library}'"
+  COMMAND ${cargo_shared} ${rust_target} ${CARGO} ${rust_manifest} ${rust_library} -- build
   DEPENDS ${rust_sources} ${rust_manifest} ${CMAKE_SOURCE_DIR}/rust/Cargo.lock
   COMMENT "Building the Rust library"
   USES_TERMINAL  # three minutes from nothing: cargo's own progress is shown

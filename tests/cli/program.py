@@ -88,8 +88,9 @@ class Terminal:
     def wait(self):
         """The exit status, after reading whatever still comes."""
         deadline = time.monotonic() + HANG_SECONDS
-        while self._read() and time.monotonic() < deadline:
-            pass
+        while self._read():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"still running after {plain(self.output)[self.seen:]!r}")
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     def close(self):

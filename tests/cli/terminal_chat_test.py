@@ -101,6 +101,7 @@ class Person(unittest.TestCase):
         answer = terminal.expect("tokens/s")
         self.assertNotIn("4711", answer)
         terminal.expect("seed 4711, max_tokens 60")
+        terminal.expect("> ")
         terminal.type("\x04")
         self.assertEqual(terminal.wait(), 0)
 
@@ -127,6 +128,7 @@ class Person(unittest.TestCase):
         terminal.expect("> ")
         terminal.type("/save talk.json\r")
         terminal.expect("Saved to")
+        terminal.expect("> ")  # before it a Ctrl-D would meet the terminal's line mode, which takes it for itself
         saved = json.loads((pathlib.Path(terminal.folder.name) / "talk.json").read_text())
         said = [message["content"] for message in saved["messages"] if message["role"] == "user"]
         self.assertEqual(said, ["one line\nand another", "in a block", "pasted one\npasted two", "你世界", "你世界"])
