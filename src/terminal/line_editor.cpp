@@ -160,6 +160,8 @@ LineEditor::End LineEditor::read(const std::string& prompt, std::string& line) {
   state_->end = End::line;
   std::fputs(kPasteOn, stdout);
   std::fflush(stdout);
+  // Before the prompt shows, so that no key meets the terminal's line mode: that would take a Ctrl-D for itself.
+  el_wset(state_->edit, EL_PREP_TERM, 1);
   int length = 0;
   const wchar_t* text = el_wgets(state_->edit, &length);
   std::fputs(kPasteOff, stdout);
