@@ -37,9 +37,14 @@ struct Field {
   Result<void> (*set)(T&, const json::value&);
 };
 
-/// An integer that check_field() has let pass.
+/// An integer that check_field() has let pass; one beyond int64 becomes the nearest (logit_bias and the like are clamped later).
 inline int64_t integer_of(const json::value& value) {
-  return value.is_double() ? static_cast<int64_t>(value.get_double()) : value.is_uint64() ? static_cast<int64_t>(value.get_uint64()) : value.get_int64();
+  if (value.is_double()) {
+    const double number = value.get_double();
+    if (!(number > -0x1p63)) return INT64_MIN;
+    return number >= 0x1p63 ? INT64_MAX : static_cast<int64_t>(number);
+  }
+  return value.is_uint64() ? static_cast<int64_t>(std::min<uint64_t>(value.get_uint64(), INT64_MAX)) : value.get_int64();
 }
 inline double number_of(const json::value& value) { return value.to_number<double>(); }
 inline std::string text_of(const json::value& value) { return std::string(value.get_string()); }

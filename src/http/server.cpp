@@ -69,7 +69,10 @@ class AsioServer final : public Server {
         io->sweep_timer.cancel();
       });
     guards_.clear();
-    if (!started_) return;
+    if (!started_) {
+      for (const auto& io : io_) io->context.run();  // what was posted above holds the IoThread that holds it
+      return;
+    }
     for (std::thread& thread : threads_) thread.join();
   }
 

@@ -26,6 +26,7 @@ void* counted_allocation(size_t bytes, size_t align = 0) {
 }  // namespace
 
 void* operator new(size_t bytes) { return counted_allocation(bytes); }
+void* operator new(size_t bytes, const std::nothrow_t&) noexcept { return counted_allocation(bytes); }
 void* operator new[](size_t bytes) { return counted_allocation(bytes); }
 void* operator new(size_t bytes, std::align_val_t align) { return counted_allocation(bytes, static_cast<size_t>(align)); }
 void* operator new[](size_t bytes, std::align_val_t align) { return counted_allocation(bytes, static_cast<size_t>(align)); }
