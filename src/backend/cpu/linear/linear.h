@@ -1,0 +1,67 @@
+// linear: out = x · weightᵀ on the CPU, for every weight type and ISA.
+//
+// Threads: called by the pool's owner; work is spread over the pool. Nothing is allocated.
+// Numerics: a quantised weight is multiplied with rows rounded to int8 per 32 elements (QuantizedRows), exactly inside a block of
+//   32 and in f32 from block to block, ascending; 16-bit and f32 weights with f32 rows, k ascending. The value of an output
+//   depends on its own row, the weight and the ISA: not on how many rows there are, nor on threads.
+#pragma once
+
+#include <span>
+
+#include "backend/cpu/compute_pool.h"
+#include "backend/cpu/isa.h"
+#include "backend/cpu/linear/packed_weight.h"
+#include "backend/cpu/linear/quantized_rows.h"
+
+namespace pagemill {
+
+/// The rows, in the one or two forms that the weights of a call want (PackedWeight::wants_quantized).
+struct LinearInput {
+  QuantizedRows quantized;        // [rows, in]
+  const float* floats = nullptr;  // [rows, in], rows floats_stride apart
+  int64_t floats_stride = 0;
+  int64_t rows = 0;
+};
+
+/// One product of a call: out[r][n] = x[r] · weight[n] (+ bias[n]), or out[r][n] += that.
+struct LinearPart {
+  const PackedWeight* weight = nullptr;
+  const float* bias = nullptr;  // [out] or null
+  float* out = nullptr;         // [rows, out], rows out_stride apart
+  int64_t out_stride = 0;
+  bool accumulate = false;
+};
+
+/// Memory that the threads of a pool compute in; of a fixed size, whatever is multiplied.
+class LinearScratch {
+ public:
+  explicit LinearScratch(int threads);
+  std::byte* of(int thread) { return memory_.data() + static_cast<size_t>(thread) * kBytes; }
+  static constexpr size_t kBytes = 512 * 1024;
+
+ private:
+  std::vector<std::byte> memory_;
+};
+
+/// All parts in one phase (q, k and v together). The weights are of one ISA and share `in`.
+void linear(ComputePool& pool, LinearScratch& scratch, const LinearInput& x, std::span<const LinearPart> parts);
+
+/// Where act(gate) · up goes: as f32, as int8 rows for the next product, or both.
+struct GatedOut {
+  float* floats = nullptr;  // [rows, ffn], rows floats_stride apart
+  int64_t floats_stride = 0;
+  QuantizedRows quantized;  // [rows, ffn]; ffn is a multiple of 32
+};
+
+/// out = silu(x · gateᵀ) · (x · upᵀ) in one phase.
+void linear_gated(ComputePool& pool, LinearScratch& scratch, const LinearInput& x, const PackedWeight& gate, const PackedWeight& up,
+                  const GatedOut& out);
+
+/// Rounds `blocks` blocks of 32 elements; to[0], to[stride], … as in QuantizedRows. For ops that make a row in cache (norms): call
+/// it on the row that was just written.
+void quantize_blocks(Isa isa, const float* x, int64_t blocks, QuantBlock* to, int64_t stride);
+
+/// All of x [to.rows(), to.cols()], rows x_stride apart, as a phase of its own.
+void quantize_rows(ComputePool& pool, Isa isa, const float* x, int64_t x_stride, const QuantizedRows& to);
+
+}  // namespace pagemill

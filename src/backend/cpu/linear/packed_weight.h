@@ -1,0 +1,58 @@
+// PackedWeight: a weight in the layout of one ISA's kernels, and where it lives.
+//
+// Threads: made on the loader thread (packing is spread over the pool); read-only afterwards.
+// Ownership: holds its part of the arena's memory. The source bytes are not read again once it is made.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend/backend.h"
+#include "backend/cpu/compute_pool.h"
+#include "backend/cpu/isa.h"
+
+namespace pagemill {
+
+/// Memory for weights, handed out front to back from large chunks in huge pages. A chunk lives as long as a weight in it.
+class WeightArena {
+ public:
+  struct Piece {
+    std::byte* data = nullptr;
+    std::shared_ptr<void> keep;
+  };
+  /// Zeroed, 64-byte aligned.
+  Result<Piece> allocate(size_t bytes, std::string_view purpose);
+  /// What comes next starts a chunk of its own: call it between models, so that each frees all that it took.
+  void close_chunk();
+
+ private:
+  std::shared_ptr<void> chunk_;
+  std::byte* next_ = nullptr;
+  size_t left_ = 0;
+};
+
+class PackedWeight final : public Weight {
+ public:
+  static Result<std::unique_ptr<PackedWeight>> make(const WeightBytes& weight, Isa isa, ComputePool& pool, WeightArena& arena);
+  /// What make() takes of the arena.
+  static size_t bytes(Isa isa, DType dtype, int64_t out, int64_t in);
+
+  /// A vector (out = 1: norms, biases) as f32 [in]; null for a matrix.
+  const float* vector() const { return vector_.empty() ? nullptr : vector_.data(); }
+  /// Row n as f32, equal to dequantize_row of the file's bit for bit: embeddings.   out [in]
+  void dequantize(int64_t n, float* row) const;
+  /// Whether linear() multiplies it with int8 rows (LinearInput::quantized); else with f32 ones (LinearInput::floats).
+  bool wants_quantized() const { return traits(source_dtype).quantized; }
+  Isa isa() const { return isa_; }
+
+  const std::byte* data() const { return piece_.data; }
+
+ private:
+  Isa isa_ = Isa::plain;
+  std::vector<float> vector_;
+  WeightArena::Piece piece_;
+  int64_t unpermute_head_dim_ = 0;
+};
+
+}  // namespace pagemill
