@@ -33,6 +33,13 @@
 #include <cstdint>
 #include <limits>
 
+// The same text is compiled for the device (with --expt-relaxed-constexpr, and --fmad=false as said above).
+#ifdef __CUDACC__
+#define PM_SAMPLING __host__ __device__ inline
+#else
+#define PM_SAMPLING inline
+#endif
+
 namespace pagemill {
 
 /// Below this a temperature means greedy.
@@ -43,7 +50,7 @@ inline constexpr int kWeightBits = 40;
 inline constexpr uint64_t kWeightOne = uint64_t{1} << kWeightBits;
 
 /// NaN → -infinity, +infinity → the largest float.
-inline float clean_logit(float x) {
+PM_SAMPLING float clean_logit(float x) {
   x = x > -std::numeric_limits<float>::infinity() ? x : -std::numeric_limits<float>::infinity();
   return x < FLT_MAX ? x : FLT_MAX;
 }
@@ -57,7 +64,7 @@ struct ExpParts {
 /// Range reduction by Cody and Waite (n · ln 2 in two parts, the first product exact), then the Taylor polynomial of degree 6,
 /// whose remainder on [-ln 2 / 2, ln 2 / 2] is 1.2e-7: relative error below 4e-7 with roundings. Branch-free, so that compilers
 /// vectorise it. z below -30 (-infinity and NaN too) gives a weight of 0.
-inline ExpParts exp_parts(float z) {
+PM_SAMPLING ExpParts exp_parts(float z) {
   constexpr float kRound = 12582912.0f;  // 1.5 · 2^23: adding it rounds to an integer, ties to even
   z = z > -30.0f ? z : -30.0f;
   const float rounded = z * 1.44269504f + kRound;
@@ -73,36 +80,36 @@ inline ExpParts exp_parts(float z) {
   // At least 2^29 before the conversion, so a whole number already.
   return {static_cast<int32_t>(p * 0x1p30f), -static_cast<int32_t>(n)};
 }
-inline uint64_t weight_of(ExpParts parts) {
+PM_SAMPLING uint64_t weight_of(ExpParts parts) {
   return (static_cast<uint64_t>(parts.mantissa) << (kWeightBits - 30)) >> parts.shift;
 }
 /// e^z in units of 2^-40, rounded down; z ≤ 0. sampling_weight(0) = kWeightOne.
-inline uint64_t sampling_weight(float z) { return weight_of(exp_parts(z)); }
+PM_SAMPLING uint64_t sampling_weight(float z) { return weight_of(exp_parts(z)); }
 
 /// -z in units of 2^-20, for z in [-30, 0]; for typical_p.
-inline uint32_t surprise_units(float z) {
+PM_SAMPLING uint32_t surprise_units(float z) {
   z = z > -30.0f ? z : -30.0f;
   return static_cast<uint32_t>(z * -0x1p20f);
 }
 
-inline float min_p_threshold(float min_p) { return static_cast<float>(std::log(static_cast<double>(min_p))); }
+PM_SAMPLING float min_p_threshold(float min_p) { return static_cast<float>(std::log(static_cast<double>(min_p))); }
 
 /// The mass that a share in (0, 1] of `total` asks for: at least 1, exact in 32 bits of the share.
-inline uint64_t mass_target(float share, uint64_t total) {
+PM_SAMPLING uint64_t mass_target(float share, uint64_t total) {
   const auto fixed = static_cast<uint64_t>(static_cast<double>(share) * 0x1p32);
   const auto target = static_cast<uint64_t>((static_cast<unsigned __int128>(total) * fixed) >> 32);
   return target > 0 ? target : 1;
 }
 
 /// Where a token stands: lower is more likely, lower id first on ties. `x` is clean; -0 and 0 are equal.
-inline uint64_t token_rank(float x, int32_t id) {
+PM_SAMPLING uint64_t token_rank(float x, int32_t id) {
   const auto bits = std::bit_cast<uint32_t>(x + 0.0f);
   const uint32_t ascending = bits & 0x80000000u ? ~bits : bits | 0x80000000u;
   return static_cast<uint64_t>(~ascending) << 32 | static_cast<uint32_t>(id);
 }
 
 /// The point in [0, total) at which 64 random bits fall.
-inline uint64_t draw_point(uint64_t bits, uint64_t total) {
+PM_SAMPLING uint64_t draw_point(uint64_t bits, uint64_t total) {
   return static_cast<uint64_t>((static_cast<unsigned __int128>(bits) * total) >> 64);
 }
 

@@ -148,8 +148,8 @@ struct AttentionArgs {
   int window;                   // 0 = all
   void* workspace;              // attention_workspace_bytes(); zeroed once when allocated
 };
-/// Of the largest step: `heads` query heads, rows that decode_attention may be given.
-size_t attention_workspace_bytes(int rows, int heads, int head_dim);
+/// Whatever the step.
+size_t attention_workspace_bytes(int heads, int head_dim);
 /// Rows of sequences with one row in this step (all rows where query_rows_max = 1, or in deterministic mode).
 cudaError_t decode_attention(const KernelContext& context, const AttentionArgs& args);
 /// Rows of sequences with more than one row.

@@ -1,0 +1,248 @@
+// Matrix products for 1 … 64 rows, bound by reading the weights: plain, gate · up · SiLU, and QKV + RoPE + KV store.
+//
+// Shapes: x [M, K] (K a multiple of 8), weights [N, K]; M is padded to 8, 16, 32 or 64 columns of mma.sync, whose 16 rows are
+// weight rows (a "unit", skinny_ops.h), so that at M = 1 the tensor cores do the dot products for free.
+// Grid: at most two blocks per multiprocessor, all resident at once; block b takes tiles (1, 2 or 4 units) b, b + grid, …
+//   The 8 warps of a block split K in turns of 64; their sums meet in shared memory in a fixed order.
+// The stream: each lane copies (cp.async, 16 bytes) exactly those bytes that it will feed to the tensor cores itself, into slots
+//   that only it reads. So a warp's loads run ahead without any barrier, also across tiles, and conflict-free by construction.
+//   This works because a sum over k may pair k in any order: in a turn of 32, lane 4·g + t takes elements 8·t … 8·t + 7 of
+//   row g, for weights and x alike, and calls them k = 2·t, 2·t + 1, 2·t + 8, 2·t + 9 of two products.
+// Bytes: the weights once (2·N·K) and x once per block from L2 (M·K·2 · N / tile rows). 96 KB are in flight per multiprocessor,
+//   and before the previous kernel has ended already (programmatic launch). Expected: 90 % of the read bandwidth for M ≤ 16.
+// Order of sums: by k within a warp, then by warp: the same for every M, so a row does not depend on the others.
+#include "backend/cuda/skinny_ops.h"
+
+namespace pagemill::cuda {
+namespace {
+
+constexpr int kWarps = 8;
+constexpr int kTurn = 64;                          // elements of k that a warp takes at a time: 128 bytes of each row
+constexpr int kSliceBytes = kWarp * 16;            // what one copy instruction of a warp brings
+constexpr int kBlocksPerMultiprocessor = 2;
+
+template <int units>
+struct Ring {
+  static constexpr int kSlices = 4 * units;        // rows g and g + 8 of each unit, two halves of 32
+  static constexpr int kStages = units == 1 ? 3 : units == 2 ? 3 : 3;
+  static constexpr int kWarpBytes = kStages * kSlices * kSliceBytes;
+  static constexpr int kSumFloats = units * kUnitRows * 8;            // of one warp and 8 columns
+  static constexpr size_t kSharedBytes = size_t{kWarps} * kWarpBytes + 2 * kWarps * kSumFloats * sizeof(float);
+};
+
+/// The walk over (tile, turn) pairs of one warp, in order; used once for the loads and once, later, for the products.
+struct Walk {
+  int tile, turn;
+  __device__ bool next(int warp, int turns, int tiles, int step) {
+    turn += kWarps;
+    if (turn < turns) return true;
+    turn = warp;
+    tile += step;
+    return tile < tiles;
+  }
+};
+
+template <class T, class Op, int units, int columns>
+__global__ void __launch_bounds__(kWarps * kWarp, columns <= 2 ? 4 / units : 1)
+    skinny_kernel(const Op op, const T* x, int rows, int in, int turns, int tiles) {
+  using R = Ring<units>;
+  unsigned char* const shared = dynamic_shared<unsigned char>();
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
+  unsigned char* const ring = shared + warp * R::kWarpBytes + lane * 16;
+  float* const sums = reinterpret_cast<float*>(shared + kWarps * R::kWarpBytes);
+  const uint64_t policy = ptx::evict_first_policy();
+  const int tile_step = gridDim.x;
+
+  // --- Loads, R::kStages turns ahead -------------------------------------------------------------------------------------------
+  Walk ahead{static_cast<int>(blockIdx.x), warp};
+  bool more = warp < turns && ahead.tile < tiles;
+  const T* row[units][2];
+  const auto find_rows = [&](int tile) {
+#pragma unroll
+    for (int u = 0; u < units; ++u) {
+      row[u][0] = op.row(tile * units + u, g) + 8 * t;
+      row[u][1] = op.row(tile * units + u, g + 8) + 8 * t;
+    }
+  };
+  if (more) find_rows(ahead.tile);
+  const auto load_turn = [&](int stage) {
+    if (more) {
+      unsigned char* to = ring + stage * (R::kSlices * kSliceBytes);
+#pragma unroll
+      for (int u = 0; u < units; ++u) {
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+#pragma unroll
+          for (int h = 0; h < 2; ++h) {
+            const int k = ahead.turn * kTurn + h * 32;
+            const bool inside = k + 8 * t < in;
+            ptx::cp_async_16_once(to + (u * 4 + r * 2 + h) * kSliceBytes, inside ? row[u][r] + k : row[u][r] - 8 * t, inside ? 16 : 0, policy);
+          }
+        }
+      }
+      const int tile = ahead.tile;
+      more = ahead.next(warp, turns, tiles, tile_step);
+      if (more && ahead.tile != tile) find_rows(ahead.tile);
+    }
+    ptx::cp_async_commit();
+  };
+#pragma unroll
+  for (int stage = 0; stage < R::kStages; ++stage) load_turn(stage);
+
+  ptx::let_next_kernel_start();
+  ptx::wait_for_previous_kernel();
+
+  // --- Products ------------------------------------------------------------------------------------------------------------------
+  const auto load_x = [&](int turn, uint4 (&to)[columns][2]) {
+#pragma unroll
+    for (int c = 0; c < columns; ++c) {
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const int m = c * 8 + g, k = turn * kTurn + h * 32 + 8 * t;
+        to[c][h] = m < rows && k < in ? ptx::load_16(x + static_cast<int64_t>(m) * in + k) : make_uint4(0, 0, 0, 0);
+      }
+    }
+  };
+  int stage = 0, buffer = 0;
+  uint4 now[columns][2];
+  if (warp < turns) load_x(warp, now);
+  for (int tile = blockIdx.x; tile < tiles; tile += tile_step) {
+    float c[units][columns][4] = {};
+    for (int turn = warp; turn < turns; turn += kWarps) {
+      ptx::cp_async_wait<R::kStages - 1>();
+      const unsigned char* from = ring + stage * (R::kSlices * kSliceBytes);
+      uint4 w[units][2][2];
+#pragma unroll
+      for (int u = 0; u < units; ++u) {
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+#pragma unroll
+          for (int h = 0; h < 2; ++h) w[u][r][h] = ptx::load_shared_16(from + (u * 4 + r * 2 + h) * kSliceBytes);
+        }
+      }
+      load_turn(stage);
+      stage = stage + 1 == R::kStages ? 0 : stage + 1;
+      uint4 after[columns][2];
+      const int following = turn + kWarps < turns ? turn + kWarps : warp;
+      if constexpr (columns <= 2) load_x(following, after);
+#pragma unroll
+      for (int col = 0; col < columns; ++col) {
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+#pragma unroll
+          for (int u = 0; u < units; ++u) {
+            ptx::mma_16816(c[u][col], {w[u][0][h].x, w[u][1][h].x, w[u][0][h].y, w[u][1][h].y}, {now[col][h].x, now[col][h].y}, T{});
+            ptx::mma_16816(c[u][col], {w[u][0][h].z, w[u][1][h].z, w[u][0][h].w, w[u][1][h].w}, {now[col][h].z, now[col][h].w}, T{});
+          }
+        }
+      }
+      if constexpr (columns <= 2) {
+#pragma unroll
+        for (int col = 0; col < columns; ++col) {
+          now[col][0] = after[col][0];
+          now[col][1] = after[col][1];
+        }
+      } else {
+        load_x(following, now);
+      }
+    }
+
+    // --- The warps' sums, 8 columns at a time; two buffers, so that one barrier a time is enough --------------------------------------
+#pragma unroll
+    for (int col = 0; col < columns; ++col) {
+      float* const mine = sums + (buffer * kWarps + warp) * R::kSumFloats;
+#pragma unroll
+      for (int u = 0; u < units; ++u) {
+        float2* at = reinterpret_cast<float2*>(mine + u * (kUnitRows * 8) + g * 8 + 2 * t);
+        at[0] = make_float2(c[u][col][0], c[u][col][1]);
+        at[8 * 8 / 2] = make_float2(c[u][col][2], c[u][col][3]);
+      }
+      __syncthreads();
+      const int here = min(rows - col * 8, 8);
+      for (int item = threadIdx.x; item < units * 8 * here; item += kWarps * kWarp) {
+        const int j = item % 8, u = item / 8 % units, m = item / (8 * units);
+        const float* from = sums + buffer * (kWarps * R::kSumFloats) + u * (kUnitRows * 8) + j * 8 + m;
+        float low = 0, high = 0;
+#pragma unroll
+        for (int v = 0; v < kWarps; ++v) {
+          low += from[v * R::kSumFloats];
+          high += from[v * R::kSumFloats + 64];
+        }
+        op.emit(tile * units + u, j, col * 8 + m, low, high);
+      }
+      buffer ^= 1;
+    }
+  }
+}
+
+template <class T, class Op, int units, int columns>
+cudaError_t launch_skinny(const KernelContext& c, const Op& op, const T* x, int rows, int in) {
+  const int tiles = (op.units() + units - 1) / units, turns = (in + kTurn - 1) / kTurn;
+  const int slots = c.multiprocessors * (columns <= 2 ? kBlocksPerMultiprocessor : 1);
+  const int rounds = (tiles + slots - 1) / slots, grid = (tiles + rounds - 1) / rounds;
+  return launch(skinny_kernel<T, Op, units, columns>,
+                {.grid = static_cast<unsigned>(grid), .block = kWarps * kWarp, .dynamic_shared_bytes = Ring<units>::kSharedBytes, .programmatic = c.programmatic},
+                c.stream, op, x, rows, in, turns, tiles);
+}
+
+template <class T, class Op>
+cudaError_t run(const KernelContext& c, const Op& op, const T* x, int rows, int in) {
+  if (rows <= 8) return launch_skinny<T, Op, 1, 1>(c, op, x, rows, in);
+  if (rows <= 16) return launch_skinny<T, Op, 2, 2>(c, op, x, rows, in);
+  if (rows <= 32) return launch_skinny<T, Op, 4, 4>(c, op, x, rows, in);
+  return launch_skinny<T, Op, 4, 8>(c, op, x, rows, in);
+}
+
+bool bad_shape(int rows, int in) { return rows < 0 || in <= 0 || in % 8 != 0; }
+
+}  // namespace
+
+cudaError_t linear_skinny(const KernelContext& c, const LinearArgs& a) {
+  if (bad_shape(a.rows, a.in)) return cudaErrorInvalidValue;
+  return with_element(a.type, [&](auto t) {
+    using T = decltype(t);
+    for (int begin = 0; begin < a.rows; begin += kSkinnyRowsMax) {
+      const int64_t offset = static_cast<int64_t>(begin) * a.out_features;
+      const PlainOp<T> op{static_cast<const T*>(a.weight), a.bias, a.residual == nullptr ? nullptr : static_cast<const T*>(a.residual) + offset,
+                          a.out_f32 ? nullptr : static_cast<T*>(a.out) + offset, a.out_f32 ? static_cast<float*>(a.out) + offset : nullptr,
+                          a.in, a.out_features};
+      const cudaError_t error = run<T>(c, op, static_cast<const T*>(a.x) + static_cast<int64_t>(begin) * a.in, min(a.rows - begin, kSkinnyRowsMax), a.in);
+      if (error != cudaSuccess) return error;
+    }
+    return cudaSuccess;
+  });
+}
+
+cudaError_t gated_skinny(const KernelContext& c, const GatedArgs& a) {
+  if (bad_shape(a.rows, a.in) || a.ffn % 8 != 0) return cudaErrorInvalidValue;
+  return with_element(a.type, [&](auto t) {
+    using T = decltype(t);
+    for (int begin = 0; begin < a.rows; begin += kSkinnyRowsMax) {
+      const GatedOp<T> op{static_cast<const T*>(a.gate), static_cast<const T*>(a.up), static_cast<T*>(a.out) + static_cast<int64_t>(begin) * a.ffn, a.in, a.ffn};
+      const cudaError_t error = run<T>(c, op, static_cast<const T*>(a.x) + static_cast<int64_t>(begin) * a.in, min(a.rows - begin, kSkinnyRowsMax), a.in);
+      if (error != cudaSuccess) return error;
+    }
+    return cudaSuccess;
+  });
+}
+
+cudaError_t qkv_skinny(const KernelContext& c, const QkvArgs& a) {
+  if (bad_shape(a.rows, a.in) || a.kv.head_dim % 16 != 0) return cudaErrorInvalidValue;
+  return with_element(a.type, [&](auto t) {
+    using T = decltype(t);
+    const int half = a.kv.head_dim / 2;
+    for (int begin = 0; begin < a.rows; begin += kSkinnyRowsMax) {
+      QkvOp<T> op{{}, {}, a.angles + static_cast<int64_t>(begin) * half, a.slots + begin, static_cast<T*>(a.q) + static_cast<int64_t>(begin) * a.heads * a.kv.head_dim,
+                  static_cast<unsigned char*>(a.kv.base), a.in, a.heads, a.kv.kv_heads, a.kv.head_dim};
+      for (int i = 0; i < 3; ++i) {
+        op.weight[i] = static_cast<const T*>(a.weight[i]);
+        op.bias[i] = a.bias[i];
+      }
+      const cudaError_t error = run<T>(c, op, static_cast<const T*>(a.x) + static_cast<int64_t>(begin) * a.in, min(a.rows - begin, kSkinnyRowsMax), a.in);
+      if (error != cudaSuccess) return error;
+    }
+    return cudaSuccess;
+  });
+}
+
+}  // namespace pagemill::cuda
