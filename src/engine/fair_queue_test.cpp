@@ -1,7 +1,6 @@
 #include "engine/fair_queue.h"
 
 #include "base/rng.h"
-#include "engine/pacer.h"
 
 namespace pagemill {
 namespace {
@@ -74,40 +73,6 @@ TEST_F(FairQueueTest, ServiceOfBackloggedTenantsStaysWithinTheBound) {
     ASSERT_LE(apart, 2 * longest);
   }
   EXPECT_GT(served[1], 100'000u);
-}
-
-/// Drives a pacer with steps of this duration; the most rows it gave in the last four.
-template <class Duration>
-int32_t drive(Pacer& pacer, int steps, Duration duration) {
-  int32_t last[4] = {};
-  for (int i = 0; i < steps; ++i) {
-    const int32_t rows = last[i % 4] = pacer.prompt_rows(8);
-    pacer.observe(rows, duration(rows));
-  }
-  return *std::max_element(last, last + 4);
-}
-
-TEST(PacerTest, LearnsTheTimeOfARowAndKeepsToTheLimit) {
-  Pacer pacer(200 * kNsPerMs);
-  const auto duration = [](int32_t prompt) { return 30 * kNsPerMs + prompt * kNsPerMs / 2; };
-  for (int i = 0; i < 50; ++i) pacer.observe(0, duration(0));
-  EXPECT_NEAR(drive(pacer, 50, duration), 340, 10);
-  pacer.observe(340, 4000 * kNsPerMs);            // a hiccup
-  EXPECT_LT(pacer.prompt_rows(8), 60);
-  EXPECT_NEAR(drive(pacer, 80, duration), 340, 40);
-  EXPECT_EQ(Pacer(0).prompt_rows(8), INT32_MAX);
-}
-
-TEST(PacerTest, AnswersThatFillTheStepStillLeavePromptsAShare) {
-  Pacer pacer(200 * kNsPerMs);                    // the answers alone take twice as long, and a row 50 ms
-  const auto duration = [](int32_t prompt) { return 400 * kNsPerMs + prompt * 50 * kNsPerMs; };
-  for (int i = 0; i < 20; ++i) pacer.observe(0, duration(0));
-  EXPECT_NEAR(drive(pacer, 200, duration), 8, 2);
-}
-
-TEST(PacerTest, AStepWhoseFixedCostIsTheLimitDoesNotShrinkToNothing) {
-  Pacer pacer(200 * kNsPerMs);                    // never a step without prompt rows to learn the base from
-  EXPECT_GT(drive(pacer, 300, [](int32_t prompt) { return 250 * kNsPerMs + prompt * kNsPerMs; }), 100);
 }
 
 }  // namespace

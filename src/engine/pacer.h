@@ -1,14 +1,19 @@
-// Pacer: how many prompt rows fit a step of a given length, learnt from the steps that ran.
+// Pacer: how many rows of a prompt fit a step of a given length, learnt from the steps that ran.
 //
-// A step is taken to last base + row · (prompt rows). Both are followed by normalised least mean squares (Widrow and Hoff): a step
-// with few prompt rows corrects the base, one with many the time of a row; too short a forecast is corrected faster than
-// too long a one. Every fourth step is given half its rows: without a change there is no telling base and rows apart. Attention makes later rows of a prompt dearer, slowly enough to follow.
+// A step is taken to last
+//     base + Σ over its prompt rows of (row + position · its position),
+// where base is what the running answers take, and attention makes a prompt's row dearer with every position before it. The
+// three are followed by recursive least squares with forgetting (Ljung, "System Identification", 11.2): a step without prompt
+// rows tells the base, rows early and late in their prompts tell the others apart. What the fit misses (noise, kernels that do not
+// grow in straight lines, a neighbour on the machine) the margin catches: a step that took longer than forecast makes
+// every later forecast longer at once, and steps that do not let it shrink again slowly. Rows at most double from step to step:
+// where reading the weights hides the first ones' arithmetic, they look as if they cost nothing.
 //
-// Where the answers alone take longer than a step should, prompts get as much time as they do: steps double, and
-// prompts still get on.
+// Where the answers alone take longer than a step should, prompts get as much time as they do: steps double, and prompts
+// still get on. Owned by the engine thread.
 #pragma once
 
-#include <algorithm>
+#include <array>
 #include <cstdint>
 
 #include "base/clock.h"
@@ -18,42 +23,34 @@ namespace pagemill {
 class Pacer {
  public:
   /// `step_max_ns` 0 = no limit.
-  explicit Pacer(TimeNs step_max_ns) : step_max_ns_(static_cast<double>(step_max_ns)) {}
+  explicit Pacer(TimeNs step_max_ns);
 
-  /// Prompt rows for the next step beside `decode_rows`; at least 1, so that every prompt gets on.
-  int32_t prompt_rows(int32_t decode_rows) const {
-    if (step_max_ns_ == 0) return INT32_MAX;
-    if (row_ns_ == 0) return kRowsFirst;
-    const double left = std::max(step_max_ns_ - base_ns_, decode_rows > 0 ? base_ns_ : step_max_ns_ / 2);
-    const double varied = observed_ % 4 == 3 ? left / 2 : left;
-    return static_cast<int32_t>(std::clamp(varied / row_ns_, decode_rows > 0 ? 1.0 : kRowsAlone, 1e9));
-  }
+  /// Time for prompt rows in the next step beside `decode_rows` answers.
+  double prompt_ns(int32_t decode_rows) const;
+  /// Rows of a prompt from position `first` on that take no longer than `ns`; can be 0.
+  int32_t rows_within(double ns, int32_t first) const;
+  /// What they take.
+  double rows_ns(int32_t rows, int32_t first) const;
+  /// Prompt rows that a step has at least, so that every prompt gets on.
+  static int32_t rows_min(int32_t decode_rows) { return decode_rows > 0 ? 1 : kRowsAlone; }
 
-  void observe(int32_t prompt_rows, TimeNs duration_ns) {
-    const auto ns = static_cast<double>(duration_ns);
-    if (prompt_rows > 0 && row_ns_ == 0) {
-      row_ns_ = std::max(kRowNsMin, (ns - base_ns_) / prompt_rows);
-      return;
-    }
-    ++observed_;
-    const double x = prompt_rows / kRowsScale;
-    const double error = ns - base_ns_ - row_ns_ * prompt_rows;
-    const double step = (error > 0 ? kGainUp : kGainDown) * error / (1 + x * x);
-    base_ns_ = std::max(0.0, base_ns_ + step);
-    if (prompt_rows > 0) row_ns_ = std::max(kRowNsMin, row_ns_ + step * x / kRowsScale);
-  }
+  /// A step took so long; `positions` is the sum over its prompt rows (position_sum()).
+  void observe(int32_t prompt_rows, double positions, TimeNs duration_ns);
+  static double position_sum(int32_t rows, int32_t first) { return rows * (first + (rows - 1) / 2.0); }
 
  private:
-  static constexpr int32_t kRowsFirst = 128;   // before anything was measured
-  static constexpr double kRowsAlone = 16;     // at least, where no answer waits for the step
-  static constexpr double kRowsScale = 32;     // rows at which an error is as much the base's as the rows'
-  static constexpr double kRowNsMin = 1;
-  static constexpr double kGainUp = 0.5, kGainDown = 0.2;
+  static constexpr int32_t kRowsFirst = 32;    // of the first prompt, before anything was measured
+  static constexpr int32_t kRowsAlone = 16;    // at least, where no answer waits for the step
+  static constexpr double kAim = 0.9;          // of the limit
+
+  using Vector = std::array<double, 3>;
+  void fit(Vector x, double ns);
 
   const double step_max_ns_;
-  double base_ns_ = 0;
-  double row_ns_ = 0;                          // 0 = not measured
-  uint64_t observed_ = 0;                      // steps
+  Vector times_{};                             // ns: base, row, position
+  std::array<Vector, 3> doubt_{};              // how little each is known: the inverse of the information so far
+  double margin_ = 1;                          // forecasts of prompt rows are multiplied by it
+  double rows_seen_ = 0;                       // the most of a step lately; nothing is forecast for more than twice as many
 };
 
 }  // namespace pagemill

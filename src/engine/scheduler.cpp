@@ -24,6 +24,9 @@ Scheduler::Scheduler(const SchedulerConfig& config, BlockManager& blocks)
   PM_CHECK(config.max_num_seqs > 0 && config.max_num_seqs <= config.max_num_batched_tokens, "{} sequences do not fit {} rows",
            config.max_num_seqs, config.max_num_batched_tokens);
   running_.reserve(static_cast<size_t>(config.max_num_seqs));
+  int32_t blocks_most = 0;
+  for (int32_t group = 0; group < blocks.groups(); ++group) blocks_most = std::max(blocks_most, blocks.counts(group).total);
+  worse_holders_.resize(static_cast<size_t>(blocks_most));
 }
 
 void Scheduler::add(Sequence& sequence) {
@@ -95,10 +98,11 @@ bool Scheduler::schedule(StepPlan& plan, TimeNs now_ns) {
   plan.entries.clear();
   plan.copies.clear();
   plan.rows = plan.decode_rows = plan.logit_rows = plan.score_rows = 0;
+  budget_ = {.rows = config_.max_num_batched_tokens};
   schedule_decodes(plan);
-  int32_t budget = std::min(config_.max_num_batched_tokens - plan.rows, pacer_.prompt_rows(plan.rows));
-  schedule_prompts(plan, budget);
-  admit(plan, budget, now_ns);
+  budget_.ns = pacer_.prompt_ns(plan.decode_rows);
+  schedule_prompts(plan);
+  admit(plan, now_ns);
   if (plan.entries.empty()) return false;
   plan.number = ++steps_;
   count_as_scheduled(plan);
@@ -132,22 +136,23 @@ bool Scheduler::reserve_decode(StepPlan& plan, Sequence& sequence) {
   return true;
 }
 
-void Scheduler::schedule_prompts(StepPlan& plan, int32_t& budget) {
+void Scheduler::schedule_prompts(StepPlan& plan) {
   const auto prompts = std::count_if(running_.begin(), running_.end(), [](const Sequence* each) { return each->remaining() > 1; });
   const bool others = prompts > 1 || !queue_.empty() || !preempted_.empty();
-  for (size_t i = 0; i < running_.size() && budget > 0; ++i) {
+  for (size_t i = 0; i < running_.size(); ++i) {
     Sequence& sequence = *running_[i];
     if (sequence.remaining() <= 1) continue;
-    const int32_t share = others ? std::max(1, budget - budget / 4) : budget;
-    int32_t chunk = schedule_chunk(plan, sequence, share);
-    while (chunk == 0 && running_.back() != &sequence) {
-      const int32_t rows = plan.rows;
-      preempt(plan, *running_.back());
-      budget += rows - plan.rows;
-      chunk = schedule_chunk(plan, sequence, share);
-    }
-    budget -= chunk;
+    const int32_t rows = chunk_rows(plan, sequence, others ? 0.75 : 1);
+    if (rows == 0) continue;
+    while (schedule_chunk(plan, sequence, rows) == 0 && running_.back() != &sequence) preempt(plan, *running_.back());
   }
+}
+
+/// Rows of a prompt that fit a share of what is left of the step; 0 where it is full.
+int32_t Scheduler::chunk_rows(const StepPlan& plan, const Sequence& sequence, double share) const {
+  int32_t rows = std::min(static_cast<int32_t>(share * budget_.rows), pacer_.rows_within(share * budget_.ns, sequence.scheduled));
+  if (plan.rows == plan.decode_rows) rows = std::max(rows, Pacer::rows_min(plan.decode_rows));
+  return std::min(rows, budget_.rows);
 }
 
 /// Adds up to `chunk` rows, as many as there are blocks for; returns how many.
@@ -159,12 +164,14 @@ int32_t Scheduler::schedule_chunk(StepPlan& plan, Sequence& sequence, int32_t ch
   const bool reserved = blocks_.try_reserve(sequence.kv, ahead + chunk, plan.copies);
   PM_CHECK(reserved, "reservable() promised {} rows", chunk);
   add_entry(plan, sequence, chunk);
+  budget_.ns -= pacer_.rows_ns(chunk, sequence.scheduled);
   return chunk;
 }
 
 void Scheduler::add_entry(StepPlan& plan, Sequence& sequence, int32_t count) {
   plan.entries.push_back({.sequence = &sequence, .epoch = sequence.epoch, .first = sequence.scheduled, .count = count});
   plan.rows += count;
+  budget_.rows -= count;
 }
 
 void Scheduler::drop_entry(StepPlan& plan, const Sequence& sequence) {
@@ -172,7 +179,12 @@ void Scheduler::drop_entry(StepPlan& plan, const Sequence& sequence) {
                                   [&](const PlanEntry& each) { return each.sequence == &sequence; });
   if (entry == plan.entries.end()) return;
   plan.rows -= entry->count;
-  if (entry - plan.entries.begin() < plan.decode_rows) --plan.decode_rows;
+  budget_.rows += entry->count;
+  if (entry - plan.entries.begin() < plan.decode_rows) {
+    --plan.decode_rows;
+  } else {
+    budget_.ns += pacer_.rows_ns(entry->count, entry->first);
+  }
   plan.entries.erase(entry);
 }
 
@@ -183,27 +195,38 @@ Sequence* Scheduler::next_waiting() const {
   return fresh && fresh->request->spec.priority < again->request->spec.priority ? fresh : again;
 }
 
-void Scheduler::admit(StepPlan& plan, int32_t& budget, TimeNs now_ns) {
+void Scheduler::admit(StepPlan& plan, TimeNs now_ns) {
   for (int32_t group = 0; group < blocks_.groups(); ++group) {
     int32_t& promised = promised_[static_cast<size_t>(group)] = 0;
     for (const Sequence* sequence : running_) promised += blocks_to_finish_prompt(*sequence, group);
   }
-  while (budget > 0) {
+  while (budget_.rows > 0) {
     Sequence* sequence = next_waiting();
-    if (!sequence) return;
-    while (!try_start(*sequence, now_ns)) {
-      if (!make_way(plan, budget, *sequence)) return;
+    if (!sequence || chunk_rows(plan, *sequence, 1) == 0) return;
+    if (!start(plan, *sequence, now_ns)) {
+      // A request that cannot be helped now holds up those behind it in the queue, but not the preempted, which are all of a worse
+      // priority: what they take up meanwhile it gets back from them as soon as that is enough.
+      if (preempted_.empty() || sequence == preempted_.front()) return;
+      sequence = preempted_.front();
+      if (!start(plan, *sequence, now_ns)) return;
     }
-    budget -= schedule_chunk(plan, *sequence, budget);
+    schedule_chunk(plan, *sequence, chunk_rows(plan, *sequence, 1));
     for (int32_t group = 0; group < blocks_.groups(); ++group) {
       promised_[static_cast<size_t>(group)] += blocks_to_finish_prompt(*sequence, group);
     }
   }
 }
 
-/// Seats and blocks of every sequence of a strictly worse priority together would do. Shared blocks are counted for each who
-/// holds them: a preemption too many is possible then, none where there is no hope.
-bool Scheduler::way_could_be_made(const Sequence& sequence) const {
+/// Starts it, in the place of sequences of a strictly worse priority where need be.
+bool Scheduler::start(StepPlan& plan, Sequence& sequence, TimeNs now_ns) {
+  while (!try_start(sequence, now_ns)) {
+    if (!make_way(plan, sequence)) return false;
+  }
+  return true;
+}
+
+/// Seats and blocks of every sequence of a strictly worse priority together would do.
+bool Scheduler::way_could_be_made(const Sequence& sequence) {
   const auto worse = [&](const Sequence* each) { return each->request->spec.priority > sequence.request->spec.priority; };
   int32_t seats_free = config_.max_num_seqs - seats_used_;
   for (const Sequence* each : running_) seats_free += worse(each) ? seats(*each) : 0;
@@ -216,24 +239,30 @@ bool Scheduler::way_could_be_made(const Sequence& sequence) const {
       --left;  // for its next tokens, as in try_start()
       continue;
     }
-    const auto table = blocks_.table(each->kv, group);
-    left += static_cast<int32_t>(std::count_if(table.begin(), table.end(), [](int32_t block) { return block >= 0; }));
     left += blocks_to_finish_prompt(*each, group);
+    for (const int32_t block : blocks_.table(each->kv, group)) {
+      // Given back once its last holder has gone.
+      if (block >= 0 && ++worse_holders_[static_cast<size_t>(block)] == blocks_.holders(group, block)) ++left;
+    }
+  }
+  for (const Sequence* each : running_) {
+    if (!worse(each)) continue;
+    for (const int32_t block : blocks_.table(each->kv, group)) {
+      if (block >= 0) worse_holders_[static_cast<size_t>(block)] = 0;
+    }
   }
   return sequence.wanted_blocks <= left || std::all_of(running_.begin(), running_.end(), worse);
 }
 
 /// Preempts one sequence of a strictly worse priority.
-bool Scheduler::make_way(StepPlan& plan, int32_t& budget, const Sequence& sequence) {
+bool Scheduler::make_way(StepPlan& plan, const Sequence& sequence) {
   if (running_.empty()) return false;
   Sequence& worst = *running_.back();
   if (worst.request->spec.priority <= sequence.request->spec.priority || !way_could_be_made(sequence)) return false;
   for (int32_t group = 0; group < blocks_.groups(); ++group) {
     promised_[static_cast<size_t>(group)] -= blocks_to_finish_prompt(worst, group);
   }
-  const int32_t rows = plan.rows;
   preempt(plan, worst);
-  budget += rows - plan.rows;
   return true;
 }
 
@@ -319,6 +348,14 @@ void Scheduler::count_as_scheduled(StepPlan& plan) {
     }
     ++request.in_flight;
   }
+}
+
+void Scheduler::observe(const StepPlan& plan, TimeNs duration_ns) {
+  double positions = 0;
+  for (size_t i = static_cast<size_t>(plan.decode_rows); i < plan.entries.size(); ++i) {
+    positions += Pacer::position_sum(plan.entries[i].count, plan.entries[i].first);
+  }
+  pacer_.observe(plan.rows - plan.decode_rows, positions, duration_ns);
 }
 
 void Scheduler::computed(const PlanEntry& entry) {

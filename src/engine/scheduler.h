@@ -3,14 +3,15 @@
 // A step takes, until its rows or the KV blocks run out: one row of every sequence that is writing its answer, best
 // first (priority, then arrival); then chunks of the prompts under way; then requests from the queue. Prompt rows are
 // limited by max_num_batched_tokens and by the pacer (max_step_ms), so that running answers go on while a long
-// prompt is read; one prompt takes at most three quarters of them while others have something to read.
+// prompt is read; one prompt takes at most three quarters of that while others have something to read.
 //
 // When blocks run out, the worst running sequence (goes_before() reversed) is preempted: it gives everything back and starts
 // over later from its own tokens. A request of a strictly better priority takes seats and blocks from worse ones.
 //
 // Invariants:
 //   1. The best running sequence gives way to a strictly better priority alone, else it gets to its end: no livelock.
-//   2. Preempted sequences come back before new requests of the same priority start.
+//   2. Preempted sequences come back before new requests of the same priority start, and whenever there is room that a better
+//      request waiting for more cannot use.
 //   3. Seats in use (running sequences, and the choices they will fork into) ≤ max_num_seqs, and so are a step's logit rows.
 //   4. Blocks promised to running prompts are not given to new ones: a prompt that starts can be read to its end, unless
 //      answers grow into its blocks meanwhile.
@@ -68,7 +69,7 @@ class Scheduler {
   /// The rows of an entry have been computed.
   void computed(const PlanEntry& entry);
   /// How long a step took, for the pacer.
-  void observe(const StepPlan& plan, TimeNs duration_ns) { pacer_.observe(plan.rows - plan.decode_rows, duration_ns); }
+  void observe(const StepPlan& plan, TimeNs duration_ns);
 
   bool has_work() const { return !running_.empty() || !preempted_.empty() || !queue_.empty(); }
   int32_t running() const { return static_cast<int32_t>(running_.size()); }
@@ -82,19 +83,21 @@ class Scheduler {
 
  private:
   void schedule_decodes(StepPlan& plan);
-  void schedule_prompts(StepPlan& plan, int32_t& budget);
-  void admit(StepPlan& plan, int32_t& budget, TimeNs now_ns);
+  void schedule_prompts(StepPlan& plan);
+  void admit(StepPlan& plan, TimeNs now_ns);
   void count_as_scheduled(StepPlan& plan);
 
   bool may_decode(const Sequence& sequence) const;
   bool reserve_decode(StepPlan& plan, Sequence& sequence);
+  int32_t chunk_rows(const StepPlan& plan, const Sequence& sequence, double share) const;
   int32_t schedule_chunk(StepPlan& plan, Sequence& sequence, int32_t chunk);
   void add_entry(StepPlan& plan, Sequence& sequence, int32_t count);
   void drop_entry(StepPlan& plan, const Sequence& sequence);
 
   Sequence* next_waiting() const;
-  bool way_could_be_made(const Sequence& sequence) const;
-  bool make_way(StepPlan& plan, int32_t& budget, const Sequence& sequence);
+  bool start(StepPlan& plan, Sequence& sequence, TimeNs now_ns);
+  bool way_could_be_made(const Sequence& sequence);
+  bool make_way(StepPlan& plan, const Sequence& sequence);
   bool try_start(Sequence& sequence, TimeNs now_ns);
   int32_t blocks_to_finish_prompt(const Sequence& sequence, int32_t group) const;
   int32_t seats(const Sequence& sequence) const { return 1 + sequence.request->choices_to_fork(); }
@@ -111,6 +114,11 @@ class Scheduler {
   std::vector<Sequence*> preempted_;     // best first
   std::vector<int32_t> promised_;        // [groups] blocks that running prompts will still take
   std::vector<int32_t> available_before_;  // [groups] scratch of try_start()
+  std::vector<int32_t> worse_holders_;   // [blocks of the largest group] scratch of way_could_be_made(), zero between calls
+  struct Budget {                        // what is left of the step being scheduled
+    int32_t rows = 0;
+    double ns = 0;                       // for prompt rows
+  } budget_;
   int32_t seats_used_ = 0;
   uint64_t steps_ = 0, preemptions_ = 0, prefix_queries_ = 0, prefix_hits_ = 0;
 };

@@ -73,6 +73,8 @@ class BlockManager {
   /// Physical blocks of the sequence's table in a group: index = position / kBlockTokens; -1 where a window left it.
   std::span<const int32_t> table(KvSequenceId sequence, int32_t group) const;
   int32_t committed(KvSequenceId sequence) const;
+  /// How many tables hold a block.
+  int32_t holders(int32_t group, int32_t block) const { return pool(group).references(block); }
 
   /// Blocks that reserve() would need for `count` more tokens, and what could be had at most (free + cached).
   int32_t blocks_needed(KvSequenceId sequence, int32_t count, int32_t group) const;

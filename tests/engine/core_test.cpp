@@ -280,6 +280,57 @@ TEST_P(CoreTest, NobodyIsPreemptedWhereThatDoesNotHelp) {
   EXPECT_EQ(big.ends.size(), 1u);
 }
 
+TEST_P(CoreTest, APreemptedOneGoesOnWhileABetterOneCannotBeHelped) {
+  model.groups = {{.blocks = 40}};
+  max_num_seqs = 2;
+  Reader best, worse, brief, big;
+  EngineRequest a = request(best, prompt(320), 150), b = request(worse, prompt(30, 400), 60), c = request(brief, prompt(30, 450), 5),
+                d = request(big, prompt(400, 500), 20);
+  a.sampling.min_tokens = 150;
+  b.sampling.min_tokens = 60;
+  b.priority = 5;
+  submit(std::move(a));
+  submit(std::move(b));
+  while (worse.tokens[0].size() < 5) {
+    ASSERT_TRUE(core->step());
+    best.drain();
+    worse.drain();
+  }
+  submit(std::move(c));                                 // takes the worse one's seat
+  submit(std::move(d));                                 // too big to run beside the best
+  while (best.ends.empty()) {
+    ASSERT_TRUE(core->step());
+    check_step();
+    for (Reader* reader : {&best, &worse, &brief, &big}) reader->drain();
+  }
+  EXPECT_TRUE(big.tokens.empty());
+  EXPECT_EQ(worse.ends.size(), 1u) << "it had all the room it needed";
+  run({&best, &worse, &brief, &big});
+  EXPECT_GE(worse.ends.at(0).usage.preemptions, 1);
+  EXPECT_LE(worse.ends.at(0).usage.preemptions, 2) << "for the brief one's sake, not again and again for the big one's";
+  EXPECT_EQ(worse.tokens[0], alone(prompt(30, 400), 60, 7, 60));
+  EXPECT_EQ(big.ends.size(), 1u);
+}
+
+TEST_P(CoreTest, NobodyIsPreemptedForBlocksThatABetterOneHoldsToo) {
+  model.groups = {{.blocks = 40}};
+  Reader best, worse, big;
+  EngineRequest a = request(best, prompt(320), 100), b = request(worse, prompt(320), 50), c = request(big, prompt(400, 500), 20);
+  a.sampling.min_tokens = 100;
+  b.sampling.min_tokens = 50;
+  b.sampling.seed = 8;
+  b.priority = 5;
+  submit(std::move(a));
+  for (int i = 0; i < 12; ++i) core->step();
+  submit(std::move(b));                                 // shares the best one's prompt
+  for (int i = 0; i < 10; ++i) core->step();
+  submit(std::move(c));
+  run({&best, &worse, &big});
+  EXPECT_GT(worse.ends.at(0).usage.cached_tokens, 300);
+  EXPECT_EQ(worse.ends.at(0).usage.preemptions, 0);
+  EXPECT_EQ(big.ends.size(), 1u);
+}
+
 TEST_P(CoreTest, APrefixThatBecomesCachedLetsTheNextOneIn) {
   info.context_max = 1600;
   model.groups = {{.blocks = 100}};
