@@ -7,12 +7,15 @@
 namespace pagemill {
 namespace {
 
-TEST(DefaultModelEngineTest, EveryWayOfRunningIsBitwiseTheSame) {
+class DefaultModelOnBackendTest : public testing::TestWithParam<BackendUnderTest> {};
+
+TEST_P(DefaultModelOnBackendTest, EveryWayOfRunningIsBitwiseTheSame) {
   const auto source = open_gguf(default_model_path());
   ASSERT_TRUE(source) << source.error().message;
-  const auto backend = make_reference_backend();
-  expect_invariant(**source, *backend, {.prompt_min = 28, .prompt_max = 31, .output = 22, .chunked_prompt = 12});
+  expect_invariant(**source, GetParam(), {.prompt_min = 28, .prompt_max = 31, .output = 22, .chunked_prompt = 12});
 }
+
+INSTANTIATE_TEST_SUITE_P(Backends, DefaultModelOnBackendTest, testing::ValuesIn(backends_under_test()), [](const auto& each) { return each.param.name; });
 
 TEST(DefaultModelEngineTest, MakeEngineLoadsAndAnswers) {
   auto engine = make_engine({.model = default_model_path(), .stop_tokens = {2}, .max_num_seqs = 8, .max_num_batched_tokens = 128}, make_reference_backend());

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/rng.h"
+#include "engine/backends_under_test.h"
 #include "engine/model_rig.h"
 
 namespace pagemill {
@@ -33,13 +34,18 @@ inline std::vector<EngineRequest> sixteen_requests(int32_t vocab, const Invarian
   return requests;
 }
 
-inline void expect_invariant(const WeightSource& source, Backend& backend, const InvarianceSize& size, const json::object& overrides = {}) {
-  const int32_t vocab = ModelRig(source, backend, {}, overrides).config().vocab;
+inline void expect_invariant(const WeightSource& source, const BackendUnderTest& under_test, const InvarianceSize& size, const json::object& overrides = {}) {
+  const auto backend = under_test.make(2);
+  const auto rig_of = [&](RigOptions options) {
+    options.kv_dtype = under_test.kv_dtype;
+    return ModelRig(source, *backend, options, overrides);
+  };
+  const int32_t vocab = rig_of({}).config().vocab;
   const std::vector<EngineRequest> requests = sixteen_requests(vocab, size);
 
   RigRun alone;
   {
-    ModelRig rig(source, backend, {.prefix_cache = false}, overrides);
+    ModelRig rig = rig_of({.prefix_cache = false});
     for (const EngineRequest& request : requests) {
       RigRun one = rig.run({request});
       alone.tokens.merge(one.tokens);
@@ -49,7 +55,7 @@ inline void expect_invariant(const WeightSource& source, Backend& backend, const
   ASSERT_EQ(alone.tokens.size(), 16u);
   ASSERT_EQ(alone.logits.size(), 16u * static_cast<size_t>(size.output));
 
-  ModelRig batched(source, backend, {}, overrides);
+  ModelRig batched = rig_of({});
   EXPECT_TRUE(batched.run(requests) == alone) << "batched with 15 others";
   const RigRun cached = batched.run(requests);
   EXPECT_GT(cached.cached_tokens, 16 * (size.prompt_min - 17));
@@ -57,7 +63,7 @@ inline void expect_invariant(const WeightSource& source, Backend& backend, const
 
   // Room for a third of what the sixteen need at their ends.
   const int32_t blocks = 16 * ((size.prompt_min + size.prompt_max) / 2 + size.output) / limits::kBlockTokens / 3;
-  ModelRig crowded(source, backend, {.max_num_batched_tokens = 64, .blocks = blocks}, overrides);
+  ModelRig crowded = rig_of({.max_num_batched_tokens = 64, .blocks = blocks});
   const RigRun preempted = crowded.run(requests);
   EXPECT_GT(preempted.preemptions, 0u);
   EXPECT_TRUE(preempted == alone) << "preempted and resumed";
@@ -67,7 +73,7 @@ inline void expect_invariant(const WeightSource& source, Backend& backend, const
   chunked.sampling.max_tokens = 3;
   RigRun whole;
   for (int32_t chunk = size.chunked_prompt; chunk >= 1; --chunk) {
-    ModelRig rig(source, backend, {.max_num_seqs = 1, .max_num_batched_tokens = chunk}, overrides);
+    ModelRig rig = rig_of({.max_num_seqs = 1, .max_num_batched_tokens = chunk});
     const RigRun run = rig.run({chunked});
     if (chunk == size.chunked_prompt) whole = run;
     EXPECT_TRUE(run == whole) << "in chunks of " << chunk;

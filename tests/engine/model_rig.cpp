@@ -10,7 +10,7 @@ ModelRig::ModelRig(const WeightSource& source, Backend& backend, const RigOption
   auto model = Model::load(source, recorder_, {.largest_step = largest, .overrides = overrides, .progress = nullptr});
   PM_CHECK(model, "{}", model.error().message);
   const ModelConfig& config = (*model)->config();
-  auto kv = recorder_.allocate_kv({.layers = config.layers, .kv_heads = config.kv_heads, .head_dim = config.head_dim, .dtype = DType::f32,
+  auto kv = recorder_.allocate_kv({.layers = config.layers, .kv_heads = config.kv_heads, .head_dim = config.head_dim, .dtype = options.kv_dtype,
                                    .group_of_layer = std::vector<int32_t>(static_cast<size_t>(config.layers), 0), .blocks = {options.blocks}});
   PM_CHECK(kv, "{}", kv.error().message);
   const EngineModelInfo info{.name = "rig", .context_max = options.context_max, .vocab = config.vocab, .stop_tokens = {}};

@@ -24,6 +24,17 @@ class RecordingBackend final : public ForwardingBackend {
     }
     inner_.sample(step, logits);
   }
+  // Fused ops as the backend runs them, not composed of its plain ones.
+  void add_rms_norm(Matrix x, Matrix delta, const Weight& weight, float eps, Matrix out) override {
+    inner_.add_rms_norm(x, delta, weight, eps, out);
+  }
+  void linear_qkv(const StepInputs& step, Matrix x, const QkvWeights& weights, Matrix q, Matrix k, Matrix v) override {
+    inner_.linear_qkv(step, x, weights, q, k, v);
+  }
+  void linear_gated(const StepInputs& step, Matrix x, const Weight& gate, const Weight& up, Activation activation, Matrix out,
+                    Matrix scratch) override {
+    inner_.linear_gated(step, x, gate, up, activation, out, scratch);
+  }
   /// Hashes by (seed, position).
   std::map<std::pair<uint64_t, uint64_t>, uint64_t> take() { return std::exchange(logits_, {}); }
 
@@ -37,6 +48,7 @@ struct RigOptions {
   int32_t blocks = 512;
   bool prefix_cache = true;
   int32_t context_max = 256;
+  DType kv_dtype = DType::f32;
 };
 
 /// What one run of requests gave.

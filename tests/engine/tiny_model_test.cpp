@@ -9,13 +9,15 @@
 namespace pagemill {
 namespace {
 
-class TinyModelEngineTest : public testing::TestWithParam<std::string> {};
+class TinyModelEngineTest : public testing::TestWithParam<std::tuple<std::string, BackendUnderTest>> {
+ protected:
+  TinyModelEngineTest() : tiny_(open_tiny_model(std::get<0>(GetParam()))) {}
 
-TEST_P(TinyModelEngineTest, EveryWayOfRunningIsBitwiseTheSame) {
-  const TinyModel tiny = open_tiny_model(GetParam());
-  const auto backend = make_reference_backend(2);
-  expect_invariant(*tiny.source, *backend, {}, tiny.overrides);
-}
+  TinyModel tiny_;
+  BackendUnderTest under_test_ = std::get<1>(GetParam());
+};
+
+TEST_P(TinyModelEngineTest, EveryWayOfRunningIsBitwiseTheSame) { expect_invariant(*tiny_.source, under_test_, {}, tiny_.overrides); }
 
 std::vector<int32_t> some_prompt(int32_t length, int32_t vocab) {
   std::vector<int32_t> tokens;
@@ -40,9 +42,8 @@ std::vector<float> embedding_of(ModelBench& bench, Backend& backend, const std::
 
 TEST_P(TinyModelEngineTest, EmbeddingsAndPromptLogprobsAreTheModelsInChunksOfAnySize) {
   constexpr int32_t kLength = 45;
-  const TinyModel tiny = open_tiny_model(GetParam());
-  const auto backend = make_reference_backend(1);
-  auto bench = ModelBench::make(*tiny.source, *backend, {.overrides = tiny.overrides});
+  const auto backend = under_test_.make(1);
+  auto bench = ModelBench::make(*tiny_.source, *backend, {.kv_dtype = under_test_.kv_dtype, .overrides = tiny_.overrides});
   ASSERT_TRUE(bench) << bench.error().message;
   const auto vocab = static_cast<size_t>((*bench)->config().vocab);
   const std::vector<int32_t> prompt = some_prompt(kLength, static_cast<int32_t>(vocab));
@@ -57,7 +58,7 @@ TEST_P(TinyModelEngineTest, EmbeddingsAndPromptLogprobsAreTheModelsInChunksOfAny
   scored.sampling.prompt_logprobs = 2;
   scored.sampling.seed = 2;
   for (const int32_t chunk : {64, 45, 16, 7, 2}) {
-    ModelRig rig(*tiny.source, *backend, {.max_num_seqs = 2, .max_num_batched_tokens = chunk}, tiny.overrides);
+    ModelRig rig(*tiny_.source, *backend, {.max_num_seqs = 2, .max_num_batched_tokens = chunk, .kv_dtype = under_test_.kv_dtype}, tiny_.overrides);
     const RigRun run = rig.run({pooled, scored});
     ASSERT_EQ(run.embeddings.at(1).size(), embedding.size());
     for (size_t i = 0; i < embedding.size(); ++i) ASSERT_NEAR(run.embeddings.at(1)[i], embedding[i], 1e-6) << i << " in chunks of " << chunk;
@@ -80,8 +81,12 @@ TEST_P(TinyModelEngineTest, EmbeddingsAndPromptLogprobsAreTheModelsInChunksOfAny
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, TinyModelEngineTest, testing::ValuesIn(tiny_model_names()),
-                         [](const auto& each) { std::string name = each.param; std::replace(name.begin(), name.end(), '-', '_'); return name; });
+INSTANTIATE_TEST_SUITE_P(Models, TinyModelEngineTest, testing::Combine(testing::ValuesIn(tiny_model_names()), testing::ValuesIn(backends_under_test())),
+                         [](const auto& each) {
+                           std::string name = std::get<0>(each.param) + "_" + std::get<1>(each.param).name;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace pagemill

@@ -1,0 +1,23 @@
+// The backends that a real model runs on in the engine's tests. Whoever adds a backend, an instruction set or a type of KV cache
+// adds a line to backends_under_test.cpp, and every test here that promises bitwise equality covers it.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend/backend.h"
+
+namespace pagemill {
+
+struct BackendUnderTest {
+  std::string name;                      // letters, digits and _: part of the tests' names
+  std::function<std::unique_ptr<Backend>(int threads)> make;
+  DType kv_dtype = DType::f32;
+};
+
+/// Those that this machine can run.
+std::vector<BackendUnderTest> backends_under_test();
+
+}  // namespace pagemill
