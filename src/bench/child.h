@@ -9,8 +9,12 @@
 
 namespace pagemill {
 
-/// The program's standard output, at most 16 MiB. No shell; stdin and stderr are /dev/null. A program that cannot be started or
-/// that ends with anything but 0 is an error.
-Result<std::string> run_and_read(const std::filesystem::path& program, const std::vector<std::string>& arguments);
+struct ChildOutput {
+  std::string out, errors;  // its standard output and its standard error, at most 16 MiB each
+};
+
+/// No shell; stdin is /dev/null. A program that cannot be started or that ends with anything but 0 is an error, with the last
+/// line that it complained with.
+Result<ChildOutput> run_and_read(const std::filesystem::path& program, const std::vector<std::string>& arguments);
 
 }  // namespace pagemill

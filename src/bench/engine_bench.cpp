@@ -169,46 +169,50 @@ struct EngineBench::Runner {
 
 EngineBench::EngineBench(EngineHandle& engine, const TextModel& text, EngineModelInfo model, EngineBenchOptions options)
     : options_(std::move(options)), runner_(std::make_unique<Runner>(engine, text, std::move(model), options_.temperature, options_.seed)) {
-  for (const int streams : options_.streams) levels_.push_back({streams, {}, {}});
+  for (const int prompt : options_.prompts) rows_.push_back({{BenchTest::prefill, prompt}, {}});
+  for (const int streams : options_.streams) rows_.push_back({{BenchTest::decode, streams}, {}});
 }
 
 EngineBench::~EngineBench() = default;
 
 Result<void> EngineBench::warm_up() {
-  PM_TRY(runner_->run({runner_->random_tokens(std::min(options_.prompt, 64))}, std::min(options_.decode, 8)));
+  PM_TRY(runner_->run({runner_->random_tokens(64)}, std::min(options_.decode, 8)));
   return {};
 }
 
 Result<void> EngineBench::run_once() {
-  for (EngineBenchLevel& level : levels_) {
-    // The contexts that prefill continues: their KV is in the prefix cache once they have run.
-    std::vector<std::vector<int32_t>> prompts;
-    for (int i = 0; i < level.streams; ++i) prompts.push_back(runner_->random_tokens(options_.depth));
-    if (options_.depth > 0) PM_TRY(runner_->run(prompts, 1));
-    for (std::vector<int32_t>& prompt : prompts) {
-      const std::vector<int32_t> fresh = runner_->random_tokens(options_.prompt);
-      prompt.insert(prompt.end(), fresh.begin(), fresh.end());
-    }
-    PM_ASSIGN(const Run prefill, runner_->run(prompts, 1));
-    level.prefill.tokens_per_s.runs.push_back(prefill_rate(prefill));
-
-    prompts.clear();
-    for (int i = 0; i < level.streams; ++i) prompts.push_back(runner_->random_tokens(std::max(options_.depth, 1)));
-    PM_ASSIGN(const Run decode, runner_->run(prompts, options_.decode));
-    level.decode.tokens_per_s.runs.push_back(decode_rate(decode));
+  for (EngineBenchRow& row : rows_) {
+    PM_ASSIGN(const double rate, row.test.kind == BenchTest::prefill ? prefill_once(row.test.size) : decode_once(row.test.size));
+    row.speed.tokens_per_s.runs.push_back(rate);
   }
   return {};
+}
+
+Result<double> EngineBench::prefill_once(int prompt) {
+  // The context that the prompt continues: its KV is in the prefix cache once it has run.
+  std::vector<int32_t> tokens = runner_->random_tokens(options_.depth);
+  if (options_.depth > 0) PM_TRY(runner_->run({tokens}, 1));
+  const std::vector<int32_t> fresh = runner_->random_tokens(prompt);
+  tokens.insert(tokens.end(), fresh.begin(), fresh.end());
+  PM_ASSIGN(const Run run, runner_->run({std::move(tokens)}, 1));
+  return prefill_rate(run);
+}
+
+Result<double> EngineBench::decode_once(int streams) {
+  std::vector<std::vector<int32_t>> prompts;
+  for (int i = 0; i < streams; ++i) prompts.push_back(runner_->random_tokens(std::max(options_.depth, 1)));
+  PM_ASSIGN(const Run run, runner_->run(prompts, options_.decode));
+  return decode_rate(run);
 }
 
 void EngineBench::judge(const MachineLimits& machine, const ModelWork& work, double read_in_cache) {
   MachineLimits cached = machine;
   cached.read_all_threads.best = std::max(read_in_cache, machine.read_all_threads.best);
   const double context = options_.depth + options_.decode / 2.0;
-  for (EngineBenchLevel& level : levels_) {
-    level.prefill.limit = prefill_limit(machine, work);
-    level.decode.limit = decode_limit(machine, work, level.streams, context);
-    level.prefill.invalid = distrust(level.prefill.tokens_per_s, level.prefill.limit);
-    level.decode.invalid = distrust(level.decode.tokens_per_s, decode_limit(cached, work, level.streams, context));
+  for (EngineBenchRow& row : rows_) {
+    const bool decode = row.test.kind == BenchTest::decode;
+    row.speed.limit = decode ? decode_limit(machine, work, row.test.size, context) : prefill_limit(machine, work);
+    row.speed.invalid = distrust(row.speed.tokens_per_s, decode ? decode_limit(cached, work, row.test.size, context) : row.speed.limit);
   }
 }
 

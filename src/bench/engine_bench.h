@@ -1,7 +1,7 @@
 // How fast an engine prefills and decodes: wall clock around whole sessions, so sampling and detokenizing are in it.
 //
-// Prefill is `prompt` fresh random tokens after `depth` cached ones, until the first answer token of the last stream. Decode is
-// counted between the last stream's first token and the first stream's end, in answers of `decode` tokens after `depth` ones.
+// Prefill is one prompt of fresh random tokens after `depth` cached ones, until the answer's first token. Decode is counted
+// between the last stream's first token and the first stream's end, in answers of `decode` tokens after `depth` ones.
 #pragma once
 
 #include <memory>
@@ -16,9 +16,9 @@
 namespace pagemill {
 
 struct EngineBenchOptions {
-  int prompt = 512;
+  std::vector<int> prompts{512};           // tokens; a row of prefill for each
   int decode = 128;
-  std::vector<int> streams{1};
+  std::vector<int> streams{1};             // a row of decode for each
   int depth = 0;
   int repeat = 3;
   float temperature = 0;
@@ -33,12 +33,12 @@ struct Speed {
   double share() const { return limit > 0 ? tokens_per_s.median() / limit : 0; }
 };
 
-struct EngineBenchLevel {
-  int streams = 1;
-  Speed prefill, decode;
+struct EngineBenchRow {
+  BenchTest test;
+  Speed speed;
 };
 
-/// Runs one engine over all levels; one object per bench, on one thread.
+/// Runs one engine over all rows; one object per bench, on one thread.
 class EngineBench {
  public:
   /// All must outlive it.
@@ -47,17 +47,21 @@ class EngineBench {
 
   /// A short run whose speed does not count.
   Result<void> warm_up();
-  /// One repetition over all levels, added to `levels()`. Callers interleave it with whatever they compare with.
+  /// One repetition over all rows, added to `rows()`. Callers interleave it with whatever they compare with.
   Result<void> run_once();
   /// Fills in limits and verdicts. `read_in_cache` (bytes/s) is how fast something of the weights' size is read over and over:
   /// small models decode from the last-level cache, so only what exceeds that is impossible. The limit stays memory's.
   void judge(const MachineLimits& machine, const ModelWork& work, double read_in_cache);
-  const std::vector<EngineBenchLevel>& levels() const { return levels_; }
+  /// Prefill first, in the order of the options.
+  const std::vector<EngineBenchRow>& rows() const { return rows_; }
 
  private:
   struct Runner;
+  Result<double> prefill_once(int prompt);
+  Result<double> decode_once(int streams);
+
   EngineBenchOptions options_;
-  std::vector<EngineBenchLevel> levels_;
+  std::vector<EngineBenchRow> rows_;
   std::unique_ptr<Runner> runner_;
 };
 

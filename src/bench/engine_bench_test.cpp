@@ -43,46 +43,45 @@ struct Bench {
 TEST(EngineBench, MeasuresWhatTheEngineDoes) {
   Bench bench;
   EngineBenchOptions options;
-  options.prompt = 100;
+  options.prompts = {100, 200};
   options.decode = 20;
   options.streams = {1, 3};
   EngineBench engine_bench(*bench.engine, *bench.text, bench.engine->models()[0], options);
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(engine_bench.run_once());
-  ASSERT_EQ(engine_bench.levels().size(), 2u);
-  for (const EngineBenchLevel& level : engine_bench.levels()) {
+  ASSERT_EQ(engine_bench.rows().size(), 4u);
+  for (const EngineBenchRow& row : engine_bench.rows()) {
     // Waiting can only take longer than scripted: the rates are bounded from above, and are in the right region.
-    const double prefill = level.streams * 100 / 0.020, decode = level.streams / 0.002;
-    EXPECT_EQ(level.prefill.tokens_per_s.runs.size(), 3u);
-    for (const double rate : level.prefill.tokens_per_s.runs) EXPECT_LE(rate, prefill * 1.01);
-    EXPECT_GT(level.prefill.tokens_per_s.median(), prefill / 10);
-    EXPECT_GT(level.decode.tokens_per_s.median(), decode / 10);
+    const double scripted = row.test.size / (row.test.kind == BenchTest::prefill ? 0.020 : 0.002);
+    EXPECT_EQ(row.speed.tokens_per_s.runs.size(), 3u);
+    for (const double rate : row.speed.tokens_per_s.runs) EXPECT_LE(rate, scripted * 1.01);
+    EXPECT_GT(row.speed.tokens_per_s.median(), scripted / 10);
   }
 }
 
 TEST(EngineBench, AsksForFreshPromptsAndFullAnswers) {
   Bench bench;
   EngineBenchOptions options;
-  options.prompt = 50;
+  options.prompts = {50};
   options.decode = 4;
   options.depth = 30;
   options.streams = {2};
   EngineBench engine_bench(*bench.engine, *bench.text, bench.engine->models()[0], options);
   ASSERT_TRUE(engine_bench.run_once());
-  ASSERT_EQ(bench.asked.size(), 6u);  // two contexts, their continuations, two decodes
+  ASSERT_EQ(bench.asked.size(), 4u);  // a context, its continuation, two decodes
   EXPECT_EQ(bench.asked[0].prompt.size(), 30u);
-  EXPECT_EQ(bench.asked[2].prompt.size(), 80u);
-  EXPECT_TRUE(std::equal(bench.asked[0].prompt.begin(), bench.asked[0].prompt.end(), bench.asked[2].prompt.begin()));
-  EXPECT_NE(bench.asked[0].prompt, bench.asked[1].prompt);
-  EXPECT_EQ(bench.asked[4].prompt.size(), 30u);
-  EXPECT_NE(bench.asked[4].prompt, bench.asked[0].prompt);
-  EXPECT_EQ(bench.asked[4].sampling.max_tokens, 4);
+  EXPECT_EQ(bench.asked[1].prompt.size(), 80u);
+  EXPECT_TRUE(std::equal(bench.asked[0].prompt.begin(), bench.asked[0].prompt.end(), bench.asked[1].prompt.begin()));
+  EXPECT_EQ(bench.asked[2].prompt.size(), 30u);
+  EXPECT_NE(bench.asked[2].prompt, bench.asked[0].prompt);
+  EXPECT_NE(bench.asked[2].prompt, bench.asked[3].prompt);
+  EXPECT_EQ(bench.asked[2].sampling.max_tokens, 4);
   for (const EngineRequest& request : bench.asked) EXPECT_TRUE(request.sampling.ignore_eos);
 }
 
 TEST(EngineBench, JudgesAgainstTheMachine) {
   Bench bench;
   EngineBenchOptions options;
-  options.prompt = 10;
+  options.prompts = {10};
   options.decode = 8;
   EngineBench engine_bench(*bench.engine, *bench.text, bench.engine->models()[0], options);
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(engine_bench.run_once());
@@ -93,15 +92,16 @@ TEST(EngineBench, JudgesAgainstTheMachine) {
   work.weight_bytes = 1e6;
   work.int8_weights = 1e6;
   engine_bench.judge(slow, work, 0);
-  EXPECT_FALSE(engine_bench.levels()[0].prefill.invalid.empty());
-  EXPECT_FALSE(engine_bench.levels()[0].decode.invalid.empty());
-  EXPECT_GT(engine_bench.levels()[0].decode.share(), 1);
+  for (const EngineBenchRow& row : engine_bench.rows()) {
+    EXPECT_FALSE(row.speed.invalid.empty());
+    EXPECT_GT(row.speed.share(), 1);
+  }
 }
 
 TEST(EngineBench, ARefusedRequestIsAnError) {
   Bench bench;
   EngineBenchOptions options;
-  options.prompt = 5000;  // beyond the context
+  options.prompts = {5000};  // beyond the context
   EngineBench engine_bench(*bench.engine, *bench.text, bench.engine->models()[0], options);
   const auto result = engine_bench.run_once();
   ASSERT_FALSE(result);

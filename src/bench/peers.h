@@ -1,9 +1,10 @@
-// llama.cpp's own benchmarks, run beside ours on the same machine at the same time.
+// llama.cpp's own benchmarks, or a fork's, run beside ours on the same machine at the same time.
 #pragma once
 
 #include <filesystem>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.h"
@@ -11,28 +12,34 @@
 
 namespace pagemill {
 
+/// A build of llama.cpp or of a fork.
+struct Peer {
+  std::string name;
+  std::filesystem::path llama_bench, llama_batched_bench, llama_perplexity;  // empty = its folder has none
+  bool repack = false;             // -rtr: ik_llama.cpp repacks weights at load
+};
+
+/// NAME=DIR or NAME=DIR,rtr. The programs lie in DIR, DIR/bin or DIR/build/bin; at least one of them is there.
+Result<Peer> parse_peer(std::string_view text);
+
 struct PeerOptions {
-  std::filesystem::path llama_bench;          // empty = not run
-  std::filesystem::path llama_batched_bench;  // empty = not run
   std::filesystem::path model;
   int threads = 1;
-  int prompt = 512, decode = 128, depth = 0;
+  std::vector<int> prompts{512};   // as in EngineBenchOptions
+  int decode = 128, depth = 0;
   std::vector<int> streams{1};
 };
 
-/// Tokens per second, a run each time run_once() was called.
-struct PeerSpeeds {
-  Sample prefill;                  // llama-bench, one stream
-  std::map<int, Sample> decode;    // by streams: llama-bench for 1, llama-batched-bench for more
-};
+/// Tokens per second, a run each time run_peer_once() was called.
+using PeerSpeeds = std::map<BenchTest, Sample>;
 
-/// One run of each program; adds to `speeds`. Errors name the program.
-Result<void> run_peers_once(const PeerOptions& options, PeerSpeeds& speeds);
+/// One run of each program: llama-bench for prefill and one stream, llama-batched-bench for more streams (and for one where the
+/// former is missing, or there is a depth that it does not know of). Adds to `speeds`. Errors name the program.
+Result<void> run_peer_once(const Peer& peer, const PeerOptions& options, PeerSpeeds& speeds);
 
 /// `llama-bench -o json`: an array with n_prompt, n_gen and avg_ts.
 Result<void> read_llama_bench(std::string_view output, PeerSpeeds& speeds);
-/// `llama-batched-bench --output-format jsonl`: among other lines, one object a level with pl and speed_tg. One stream is
-/// taken only where llama-bench did not give it.
-Result<void> read_llama_batched_bench(std::string_view output, bool one_stream, PeerSpeeds& speeds);
+/// llama-batched-bench's table: among other lines, | PP | TG | B | N_KV | T_PP s | S_PP t/s | T_TG s | S_TG t/s | …, a line a level.
+Result<void> read_llama_batched_bench(std::string_view output, PeerSpeeds& speeds);
 
 }  // namespace pagemill

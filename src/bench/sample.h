@@ -1,10 +1,18 @@
-// A handful of runs of one measurement.
+// What is measured, and a handful of runs of it.
 #pragma once
 
 #include <algorithm>
+#include <compare>
 #include <vector>
 
 namespace pagemill {
+
+/// Prefill of one prompt of `size` tokens, or decode of `size` streams at the same time.
+struct BenchTest {
+  enum Kind { prefill, decode } kind = prefill;
+  int size = 1;
+  auto operator<=>(const BenchTest&) const = default;
+};
 
 struct Sample {
   std::vector<double> runs;

@@ -108,6 +108,7 @@ std::unique_ptr<CommandLine> make_command_line() {
             "pagemill bench engine              how near the default model comes to that");
   add_bench_machine_command(*line);
   add_bench_engine_command(*line);
+  add_bench_perplexity_command(*line);
   add_completion_command(*line);
   return line;
 }

@@ -49,6 +49,7 @@ std::string nearest(const std::string& word, const std::vector<std::string>& can
 // Each command declares its flags and its function in a file of its own.
 void add_bench_engine_command(CommandLine& line);
 void add_bench_machine_command(CommandLine& line);
+void add_bench_perplexity_command(CommandLine& line);
 void add_chat_command(CommandLine& line);
 void add_inspect_command(CommandLine& line);
 void add_list_command(CommandLine& line);
