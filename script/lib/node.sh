@@ -37,3 +37,21 @@ npm_install() {
     npm ci --prefix "$destination" --ignore-scripts --no-audit --no-fund
   printf '%s\n' "$sum" >"$destination/.installed"
 }
+
+# The chat page's packages: in the cache, once per lock file, shared by every checkout; web/node_modules points to them.
+ensure_web_packages() {
+  local web=$PM_ROOT/web sum packages
+  sum=$(cat "$web/package.json" "$web/package-lock.json" | sha256sum | cut -c1-16)
+  packages=$PM_CACHE/web-packages/$sum
+  if [[ ! -f $packages/.installed ]]; then
+    mkdir -p "$PM_CACHE/web-packages"
+    # Those that no checkout has used for a month.
+    find "$PM_CACHE/web-packages" -mindepth 1 -maxdepth 1 -mtime +30 -exec rm -rf {} +
+  fi
+  npm_install "$web" "$packages"
+  touch "$packages"
+  if [[ $(readlink "$web/node_modules" 2>/dev/null) != "$packages/node_modules" ]]; then
+    rm -rf "$web/node_modules"
+    ln -s "$packages/node_modules" "$web/node_modules"
+  fi
+}

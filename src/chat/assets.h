@@ -35,11 +35,12 @@ std::span<const Asset> all_assets();
 inline constexpr std::string_view kIndexPath = "/index.html";
 
 /// For every file with AssetPolicy::page. Scripts set style properties through the CSSOM only, so there is no unsafe-inline;
-/// `frame-src 'self'` is for the diagram frame, `pagemill` is the one Trusted Types policy (DOMPurify's output goes through it).
+/// `frame-src 'self'` is for the diagram frame. Trusted Types policies: `pagemill` hands text to DOMPurify (web/src/lib/render/sanitize.ts),
+/// `svelte-trusted-html` is the compiler's own, for the page's templates.
 inline constexpr std::string_view kPagePolicy =
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; font-src 'self'; connect-src 'self'; "
     "frame-src 'self'; manifest-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; "
-    "require-trusted-types-for 'script'; trusted-types pagemill dompurify";
+    "require-trusted-types-for 'script'; trusted-types pagemill svelte-trusted-html";
 
 /// For AssetPolicy::diagram: no origin of its own (sandbox without allow-same-origin), no network, may only be framed by the page.
 inline constexpr std::string_view kDiagramPolicy =

@@ -1,0 +1,281 @@
+// The open conversation: its message tree, the branch that is shown, and the answers that grow in it.
+import { ApiError, get, newId, patch, post } from "../api/client.ts";
+import { events, type Events } from "../api/events.ts";
+import type { AttachedDocument, Attachment, Conversation, Generation, Message, Sampling } from "../api/types.ts";
+import { MessageTree } from "../tree.ts";
+import { conversations } from "./conversations.svelte.ts";
+import { router } from "./router.svelte.ts";
+import { session } from "./session.svelte.ts";
+import { explain, toasts } from "./toasts.svelte.ts";
+
+/// A message on the page. Its text grows; the rest is replaced as a whole.
+export class Node {
+  readonly id: string;
+  readonly parent_id: string | null;
+  readonly role: "user" | "assistant";
+  message = $state.raw<Message>(null!);
+  text = $state.raw("");
+  /// Requests ahead of this answer in the queue; null when not queued.
+  ahead = $state<number | null>(null);
+  /// A message of the user's that the server has not taken: what went wrong, or "" while it is under way.
+  unsent = $state<string | null>(null);
+  attachments: Attachment[] = [];
+
+  constructor(message: Message) {
+    this.id = message.id;
+    this.parent_id = message.parent_id;
+    this.role = message.role;
+    this.message = message;
+    this.text = message.text;
+  }
+
+  get generating(): boolean {
+    return this.message.status === "generating";
+  }
+}
+
+interface Loaded { conversation: Conversation; messages: Message[] }
+interface Sent { user_message: Message; assistant_message: Message | null; generation: Generation | null }
+interface Answered { assistant_message: Message; generation: Generation }
+
+class Chat {
+  conversation = $state.raw<Conversation | null>(null);
+  branch = $state.raw<Node[]>([]);
+  loading = $state(false);
+  error = $state<unknown>(null);
+  /// Counted up when the tree changes: what shows ‹2/3› depends on it.
+  version = $state(0);
+  private readonly tree = new MessageTree<Node>();
+  private head: string | null = null;
+  private wanted: string | null = null;
+  /// Deltas that came while the conversation was being loaded.
+  private early: Events["delta"][] = [];
+
+  constructor() {
+    events.on("delta", (delta) => this.onDelta(delta));
+    events.on("message", (event) => this.onMessage(event));
+    events.on("generation", (event) => {
+      const node = this.tree.get(event.message_id);
+      if (node) node.ahead = event.status === "queued" ? event.ahead : null;
+    });
+    events.on("conversation", (item) => {
+      if (this.conversation?.id === item.id) this.conversation = { ...this.conversation, ...item };
+    });
+    events.on("conversation_deleted", ({ id }) => {
+      if (this.conversation?.id === id && router.route.name === "conversation") router.go("/");
+    });
+    events.on("reset", () => { if (this.wanted) void this.load(this.wanted); });
+  }
+
+  get answering(): Node | null {
+    return this.branch.findLast((node) => node.generating) ?? null;
+  }
+
+  /// Shows a conversation; null = none (a new one).
+  async open(id: string | null): Promise<void> {
+    if (id === this.wanted) return;
+    this.wanted = id;
+    this.early = [];
+    this.error = null;
+    if (this.conversation?.id !== id) {
+      this.tree.clear();
+      this.head = null;
+      this.conversation = null;
+      this.branch = [];
+    }
+    if (id) await this.load(id);
+  }
+
+  async load(id: string): Promise<void> {
+    this.loading = this.conversation?.id !== id;
+    try {
+      const { conversation, messages } = await get<Loaded>(`/conversations/${id}`);
+      if (this.wanted !== id) return;
+      const unsent = this.branch.filter((node) => node.unsent);
+      this.tree.clear();
+      for (const message of messages) this.tree.add(new Node(message));
+      for (const node of unsent) this.tree.add(node);
+      this.head = unsent.at(-1)?.id ?? conversation.head_id;
+      this.conversation = conversation;
+      this.rebuild();
+      const early = this.early;
+      this.early = [];
+      for (const delta of early) this.onDelta(delta);
+      if (conversation.unread) void post<void>(`/conversations/${id}/read`).catch(() => {});
+    } catch (error) {
+      if (this.wanted === id) this.error = error;
+    } finally {
+      if (this.wanted === id) this.loading = false;
+    }
+  }
+
+  private rebuild(): void {
+    this.branch = this.tree.branch(this.head);
+    this.version += 1;
+  }
+
+  private onDelta(delta: Events["delta"]): void {
+    if (delta.conversation_id !== this.wanted) return;
+    const node = this.tree.get(delta.message_id);
+    if (!node) {
+      this.early.push(delta);
+      return;
+    }
+    const have = node.text.length;
+    if (delta.offset > have) {
+      // Something was missed: the whole text has it.
+      void this.load(delta.conversation_id);
+      return;
+    }
+    node.ahead = null;
+    node.text += delta.text.slice(have - delta.offset);
+  }
+
+  private onMessage({ conversation_id, message, head_id }: Events["message"]): void {
+    if (conversation_id !== this.wanted || !this.conversation) return;
+    const known = this.tree.get(message.id) !== undefined;
+    this.take(message);
+    if (!known || head_id !== this.head) {
+      this.head = head_id;
+      this.rebuild();
+    }
+    if (message.status !== "generating" && message.role === "assistant" && !document.hidden) {
+      void post<void>(`/conversations/${conversation_id}/read`).catch(() => {});
+    }
+  }
+
+  private take(message: Message): Node {
+    const node = this.tree.get(message.id);
+    if (!node) {
+      const made = new Node(message);
+      this.tree.add(made);
+      return made;
+    }
+    node.message = message;
+    // A growing answer's text comes by deltas; what a message says is whole only when it has ended.
+    if (message.status !== "generating" || message.text.length > node.text.length) node.text = message.text;
+    node.unsent = null;
+    return node;
+  }
+
+  siblings(node: Node): readonly Node[] {
+    void this.version;
+    return this.tree.siblings(node);
+  }
+
+  /// Sends text as a child of `parent` (the end of the branch where not given). The message is shown at once; a new conversation is made first.
+  async send(text: string, documents: { attachment: Attachment; shown: AttachedDocument }[], start: Partial<Conversation> = {}, parent?: string | null): Promise<boolean> {
+    const id = newId();
+    if (!this.conversation) {
+      try {
+        const created = await post<Conversation>("/conversations", { id: newId(), ...start });
+        this.conversation = created;
+        this.wanted = created.id;
+        conversations.merge(created);
+        router.go(`/c/${created.id}`);
+      } catch (error) {
+        toasts.error(error);
+        return false;
+      }
+    }
+    const node = new Node({
+      id, parent_id: parent === undefined ? (this.branch.at(-1)?.id ?? null) : parent, role: "user", text, created_ms: Date.now(), status: "done",
+      generation_id: null, model: null, error: null, documents: documents.map(({ shown }) => shown), stats: null,
+    });
+    node.attachments = documents.map(({ attachment }) => attachment);
+    node.unsent = "";
+    this.tree.add(node);
+    this.head = id;
+    this.rebuild();
+    return await this.deliver(node);
+  }
+
+  private async deliver(node: Node): Promise<boolean> {
+    const conversation = this.conversation!.id;
+    node.unsent = "";
+    try {
+      const sent = await post<Sent>(`/conversations/${conversation}/messages`, {
+        id: node.id, parent_id: node.parent_id, text: node.text, documents: node.attachments,
+      });
+      if (this.conversation?.id !== conversation) return true;
+      this.take(sent.user_message);
+      if (sent.assistant_message) {
+        const answer = this.take(sent.assistant_message);
+        this.head = answer.id;
+      }
+      this.rebuild();
+      return true;
+    } catch (error) {
+      node.unsent = explain(error);
+      if (error instanceof ApiError && error.reason === "signed_out") return false;
+      return false;
+    }
+  }
+
+  async retry(node: Node): Promise<void> {
+    await this.deliver(node);
+  }
+
+  discard(node: Node): void {
+    this.tree.remove(node.id);
+    this.head = node.parent_id;
+    this.rebuild();
+  }
+
+  private async answer(path: string, node: Node): Promise<void> {
+    const conversation = this.conversation;
+    if (!conversation) return;
+    try {
+      const { assistant_message } = await post<Answered>(`/conversations/${conversation.id}/${path}`, { message_id: node.id });
+      this.take(assistant_message);
+      this.head = assistant_message.id;
+      this.rebuild();
+    } catch (error) {
+      toasts.error(error);
+    }
+  }
+
+  regenerate(node: Node): Promise<void> {
+    return this.answer("regenerate", node);
+  }
+  continue(node: Node): Promise<void> {
+    return this.answer("continue", node);
+  }
+
+  async stop(): Promise<void> {
+    const id = this.answering?.message.generation_id;
+    if (!id) return;
+    await post<void>(`/generations/${id}/stop`).catch((error) => toasts.error(error));
+  }
+
+  /// Shows the branch through a sibling, down to its newest leaf.
+  async select(sibling: Node): Promise<void> {
+    this.head = (this.tree.leaf(sibling.id) ?? sibling).id;
+    this.rebuild();
+    if (this.conversation) await this.patch({ head_id: this.head });
+  }
+
+  /// Makes a message visible, whichever branch it is on.
+  async reveal(id: string): Promise<void> {
+    const node = this.tree.get(id);
+    if (node && !this.branch.includes(node)) await this.select(node);
+  }
+
+  async patch(change: { head_id?: string; model?: string | null; system_prompt?: string; sampling?: Sampling; title?: string }): Promise<boolean> {
+    if (!this.conversation) return false;
+    try {
+      this.conversation = await patch<Conversation>(`/conversations/${this.conversation.id}`, change);
+      conversations.merge(this.conversation);
+      return true;
+    } catch (error) {
+      toasts.error(error);
+      return false;
+    }
+  }
+
+  modelName(): string {
+    return session.model(this.conversation?.model ?? null)?.name ?? "";
+  }
+}
+
+export const chat = new Chat();
