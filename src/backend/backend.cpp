@@ -2,6 +2,13 @@
 
 namespace pagemill {
 
+/// For kernels' scratch, the sampler and the process itself, whose sizes are not known before they run.
+size_t Backend::scratch_bytes(const StepShape&, int32_t, int32_t, int32_t, int32_t) const { return size_t{64} << 20; }
+
+Result<void> Backend::prepare_rope(const RopeTable&) { return {}; }
+
+void Backend::replay(const StepInputs&, KvView, const std::function<void()>& body) { body(); }
+
 void Backend::add_rms_norm(Matrix x, Matrix delta, const Weight& weight, float eps, Matrix out) {
   add(x, delta);
   rms_norm(x, weight, eps, out);
@@ -11,6 +18,12 @@ void Backend::linear_qkv(const StepInputs& step, Matrix x, const QkvWeights& wei
   linear(step, x, *weights.q, weights.q_bias, q);
   linear(step, x, *weights.k, weights.k_bias, k);
   linear(step, x, *weights.v, weights.v_bias, v);
+}
+
+void Backend::linear_qkv_rope_store(const StepInputs& step, Matrix x, const QkvWeights& weights, const AttentionShape& shape,
+                                    const RopeTable& rope, Matrix q, Matrix k, Matrix v, KvView kv) {
+  linear_qkv(step, x, weights, q, k, v);
+  rope_store(step, shape, rope, q, k, v, kv);
 }
 
 void Backend::linear_gated(const StepInputs& step, Matrix x, const Weight& gate, const Weight& up, Activation activation,

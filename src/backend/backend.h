@@ -2,7 +2,7 @@
 //
 // Threads: a Backend belongs to its engine thread; during loading to the loader thread. It is not safe from two threads.
 // Order: ops are enqueued in stream order and may return before they have run; results are read after synchronize() or
-//   finish_sample(). On the CPU an op has run when it returns. No op allocates device or host memory.
+//   finish_step(). On the CPU an op has run when it returns. No op allocates device or host memory.
 // Errors: ops return nothing. A device that fails (a lost GPU) becomes sticky: status() reports it after a step, and every
 //   op after it does nothing. Wrong shapes are bugs (PM_CHECK).
 // Shapes: row-major, contiguous dimension last. [rows, n] matrices hold StepShape::rows rows; padding rows hold garbage.
@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -139,13 +140,28 @@ class Backend {
   virtual Result<std::unique_ptr<KvPool>> allocate_kv(const KvPoolSpec& spec) = 0;
   /// Bytes of one block of one group, over all its layers.
   virtual size_t kv_block_bytes(const KvPoolSpec& spec, int32_t group) const = 0;
+  /// What the largest step will need beside the model's activations; known before anything is allocated.
+  virtual size_t scratch_bytes(const StepShape& largest, int32_t heads, int32_t head_dim, int32_t ffn, int32_t vocab) const;
   /// The largest step that will ever run: scratch memory is sized here, once.
   virtual Result<void> reserve_scratch(const StepShape& largest, int32_t heads, int32_t head_dim, int32_t ffn, int32_t vocab) = 0;
 
-  // --- A step ------------------------------------------------------------------------------------------------------
+  /// Frequencies that rope_store will be given; `rope` outlives the steps.
+  virtual Result<void> prepare_rope(const RopeTable& rope);
+
+  // --- A step: begin_step, ops, end_step; later finish_step, finish_sample ------------------------------------------
+  /// Steps that may have begun and not been finished: 1 where ops run as they are called, 2 where they overlap the host.
+  virtual int steps_in_flight() const { return 1; }
   /// Starts a step: host work outside any graph capture, and the copy of its inputs. The spans of `inputs` must stay
   /// valid until the step has been finished. Returns the inputs as the ops of this step must be given them.
   virtual Result<const StepInputs*> begin_step(const StepInputs& inputs) = 0;
+  /// Runs `body`, which enqueues ops of the step that depend on the host by the step's shape alone. A backend may record them once
+  /// per shape and repeat them instead of calling it again: body changes nothing on the host that outlives the step.
+  /// `kv` is the pool of the model whose step it is.
+  virtual void replay(const StepInputs& step, KvView kv, const std::function<void()>& body);
+  /// Nothing more is enqueued for the step begun last.
+  virtual Result<void> end_step() { return {}; }
+  /// Waits for the oldest step that has begun and was not finished. Once for each, whether it samples or not.
+  virtual Result<void> finish_step() { return {}; }
   /// Waits for everything enqueued.
   virtual Result<void> synchronize() = 0;
   /// Copies whole blocks inside a group: (from, to) pairs. Before the step's ops.
@@ -178,6 +194,9 @@ class Backend {
   virtual void add_rms_norm(Matrix x, Matrix delta, const Weight& weight, float eps, Matrix out);
   struct QkvWeights { const Weight *q, *k, *v, *q_bias, *k_bias, *v_bias; };
   virtual void linear_qkv(const StepInputs& step, Matrix x, const QkvWeights& weights, Matrix q, Matrix k, Matrix v);
+  /// linear_qkv, then rope_store. What k and v hold afterwards is left open.
+  virtual void linear_qkv_rope_store(const StepInputs& step, Matrix x, const QkvWeights& weights, const AttentionShape& shape,
+                                     const RopeTable& rope, Matrix q, Matrix k, Matrix v, KvView kv);
   /// out = act(x · gateᵀ) · (x · upᵀ); `scratch` [rows, ffn] is the backend's to use.
   virtual void linear_gated(const StepInputs& step, Matrix x, const Weight& gate, const Weight& up, Activation activation,
                             Matrix out, Matrix scratch);
@@ -186,7 +205,7 @@ class Backend {
   /// Enqueues the choice of a token for every logit row, exactly as backend/sampling.h defines it: bias, penalties, mask,
   /// temperature, typical_p, min_p, top_k, top_p, draw (vLLM's order).   logits [logit_rows, vocab] f32, kept as they are
   virtual void sample(const StepInputs& step, Matrix logits) = 0;
-  /// Waits for sample() and gives the step's tokens; [logit_rows]. `logprobs[i]` is filled for the rows that asked.
+  /// The tokens of the step finished last; [logit_rows]. `logprobs[i]` is filled for the rows that asked.
   virtual Result<void> finish_sample(std::span<SampledToken> tokens, std::span<LogprobRow> logprobs) = 0;
   /// Log-probabilities of given tokens: row i of logits, token targets[i], `top` best beside it. Waits.
   virtual Result<void> logprobs(Matrix logits, std::span<const int32_t> targets, int32_t top, std::span<LogprobRow> out) = 0;

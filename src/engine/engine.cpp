@@ -16,9 +16,6 @@ namespace pagemill {
 
 namespace {
 
-/// Kept free for kernels' scratch, the sampler and the process itself, whose sizes are not known before they run.
-constexpr uint64_t kScratchBytes = 64u << 20;
-
 constexpr double kMillisecondsMax = 24 * 3600 * 1000.0;  // of a flag that is a duration
 
 /// What a loaded model's runner refers to; members go in the reverse order.
@@ -85,15 +82,16 @@ Result<EngineParts> load(const EngineOptions& options, std::shared_ptr<LoadedMod
   const ModelLoadOptions load_options{.largest_step = largest, .overrides = options.overrides,
                                       .progress = [&](double done) { return report.progress(done); }};
   PM_ASSIGN(const ModelMemory needed, Model::estimate(source, backend, load_options));
+  const uint64_t scratch = backend.scratch_bytes(largest, config.heads, config.head_dim, config.ffn, config.vocab);
   KvPoolSpec spec = kv_spec(config, options, backend);
   PM_ASSIGN(const MemoryPlan plan, plan_memory({.available = std::min<uint64_t>(backend.device().memory_free_bytes, owner->budget->free_bytes()),
-                                                .weights = needed.weights_bytes, .activations = needed.activations_bytes, .scratch = kScratchBytes,
+                                                .weights = needed.weights_bytes, .activations = needed.activations_bytes, .scratch = scratch,
                                                 .block_bytes = {backend.kv_block_bytes(spec, 0)}, .windows = {0},
                                                 .model_context = config.context_max, .max_model_len = options.max_model_len,
                                                 .kv_bytes = options.kv_cache_memory_bytes, .max_num_seqs = options.max_num_seqs,
                                                 .max_num_batched_tokens = options.max_num_batched_tokens}));
   const std::string name = options.served_model_name.empty() ? options.model.stem().string() : options.served_model_name;
-  PM_ASSIGN(owner->reservation, owner->budget->reserve(name, needed.weights_bytes + needed.activations_bytes + kScratchBytes + plan.kv_bytes));
+  PM_ASSIGN(owner->reservation, owner->budget->reserve(name, needed.weights_bytes + needed.activations_bytes + scratch + plan.kv_bytes));
   log_info("memory of {}:\n{}", backend.device().name, format_memory_table(plan));
 
   report.phase("reading weights");

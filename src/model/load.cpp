@@ -64,6 +64,7 @@ Result<std::unique_ptr<Model>> Model::load(const WeightSource& source, Backend& 
   const ModelConfig& config = state->config;
   state->largest = options.largest_step;
   state->rope = make_rope_table(config.rope);
+  PM_TRY(backend.prepare_rope(state->rope));
   PM_TRY(backend.reserve_scratch(options.largest_step, config.heads, config.head_dim, config.ffn, config.vocab));
   PM_ASSIGN(state->buffer, backend.allocate(state->memory.activations_bytes, "activations"));
   state->activations.lay_out(config, options.largest_step, backend.activation_dtype(), state->buffer->data());

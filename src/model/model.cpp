@@ -31,8 +31,7 @@ void Model::forward(const StepInputs& step, KvView kv, Backend& backend, Communi
     const LayerWeights& w = state.weights.layers[static_cast<size_t>(layer)];
     const AttentionShape shape{.layer = layer, .heads = config.heads, .kv_heads = config.kv_heads, .head_dim = config.head_dim,
                                .scale = 1.0f / std::sqrt(static_cast<float>(config.head_dim))};
-    backend.linear_qkv(step, normed, {w.q, w.k, w.v, w.q_bias, w.k_bias, w.v_bias}, q, k, v);
-    backend.rope_store(step, shape, state.rope, q, k, v, kv);
+    backend.linear_qkv_rope_store(step, normed, {w.q, w.k, w.v, w.q_bias, w.k_bias, w.v_bias}, shape, state.rope, q, k, v, kv);
     backend.attention(step, shape, q, kv, attention);
     backend.linear(step, attention, *w.attn_output, nullptr, delta);
     communicator.all_reduce_sum(delta);

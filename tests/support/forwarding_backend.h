@@ -20,6 +20,13 @@ class ForwardingBackend : public Backend {
   Result<void> reserve_scratch(const StepShape& largest, int32_t heads, int32_t head_dim, int32_t ffn, int32_t vocab) override {
     return inner_.reserve_scratch(largest, heads, head_dim, ffn, vocab);
   }
+  size_t scratch_bytes(const StepShape& largest, int32_t heads, int32_t head_dim, int32_t ffn, int32_t vocab) const override {
+    return inner_.scratch_bytes(largest, heads, head_dim, ffn, vocab);
+  }
+  Result<void> prepare_rope(const RopeTable& rope) override { return inner_.prepare_rope(rope); }
+  int steps_in_flight() const override { return inner_.steps_in_flight(); }
+  Result<void> end_step() override { return inner_.end_step(); }
+  Result<void> finish_step() override { return inner_.finish_step(); }
   Result<const StepInputs*> begin_step(const StepInputs& inputs) override { return inner_.begin_step(inputs); }
   Result<void> synchronize() override { return inner_.synchronize(); }
   void copy_blocks(KvView kv, std::span<const BlockCopy> copies) override { inner_.copy_blocks(kv, copies); }
