@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "emulated_block.h"
@@ -26,6 +27,9 @@ struct AccessLog {
   }
   void add(Access kind, const void* address, int bytes, Place place);
 };
+
+/// Enqueues work of a library, as a kernel is.
+cudaError_t enqueue_host(std::function<void()> work, cudaStream_t stream);
 
 struct Thread;
 AccessLog& log_of(Thread* threads, int id);

@@ -473,6 +473,12 @@ cudaError_t enqueue_kernel(KernelLaunch launch, cudaStream_t stream) {
   });
 }
 
+cudaError_t enqueue_host(std::function<void()> work, cudaStream_t stream) {
+  Call call;
+  if (call.error != cudaSuccess) return call.error;
+  return enqueue(call, stream, std::move(work));
+}
+
 size_t shared_bytes_max() { return device().options.shared_bytes_max; }
 
 void reset_device(const DeviceOptions& options) {

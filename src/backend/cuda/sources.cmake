@@ -1,0 +1,8 @@
+# The CUDA backend's sources, for the two ways they are compiled in: here with nvcc, in tests/cuda_emulation with the host compiler.
+
+# The kernels, in the order of a step.
+set(PAGEMILL_CUDA_KERNELS
+  rows.cu skinny.cu rope_store.cu attention_decode.cu attention_prefill.cu sample.cu)
+# The host's side.
+set(PAGEMILL_CUDA_HOST
+  cublaslt.cpp cuda_backend.cpp cuda_ops.cpp handles.cpp kv_pool.cpp step_buffers.cpp step_graphs.cpp weights.cpp)
