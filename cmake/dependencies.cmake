@@ -1,4 +1,9 @@
 # Libraries from the system (script/setup installs them). Each is linked only where it is used.
+# With PAGEMILL_STATIC everything but glibc (and the GPU's driver) is linked in, so that the binary runs on other machines.
+if(PAGEMILL_STATIC)
+  set(Boost_USE_STATIC_LIBS ON)
+  set(OPENSSL_USE_STATIC_LIBS ON)
+endif()
 find_package(Threads REQUIRED)
 find_package(Boost 1.81 REQUIRED COMPONENTS json context)
 find_package(OpenSSL REQUIRED)
@@ -12,3 +17,23 @@ find_package(tl-expected REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(SODIUM REQUIRED IMPORTED_TARGET libsodium)
 pkg_check_modules(EDIT REQUIRED IMPORTED_TARGET libedit)
+
+if(PAGEMILL_STATIC)
+  # pm_static_libraries(TARGET name…): links the archives of those names instead of what the package says.
+  function(pm_static_libraries target)
+    set(archives)
+    foreach(name ${ARGN})
+      find_library(archive_${name} lib${name}.a REQUIRED)
+      list(APPEND archives ${archive_${name}})
+    endforeach()
+    set_target_properties(${target} PROPERTIES INTERFACE_LINK_LIBRARIES "${archives}" INTERFACE_LINK_OPTIONS "")
+  endfunction()
+  pm_static_libraries(PkgConfig::EDIT edit bsd md tinfo)
+  pm_static_libraries(PkgConfig::SODIUM sodium)
+  find_library(sqlite_archive libsqlite3.a REQUIRED)
+  set_target_properties(SQLite::SQLite3 PROPERTIES IMPORTED_LOCATION ${sqlite_archive})
+  # Debian has no archives of these two: their headers alone do; the shared libraries are then not needed and left out.
+  set_target_properties(spdlog::spdlog PROPERTIES INTERFACE_COMPILE_DEFINITIONS "SPDLOG_FMT_EXTERNAL")
+  add_compile_definitions(FMT_HEADER_ONLY)
+  add_link_options(-static-libstdc++ -static-libgcc -Wl,--as-needed)
+endif()

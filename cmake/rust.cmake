@@ -25,8 +25,13 @@ add_custom_command(
 add_custom_target(pagemill_rust_build DEPENDS ${rust_library})
 
 add_library(pagemill_rust STATIC IMPORTED GLOBAL)
+if(PAGEMILL_STATIC)
+  set(rust_unwinder gcc_eh)
+else()
+  set(rust_unwinder gcc_s)
+endif()
 set_target_properties(pagemill_rust PROPERTIES
   IMPORTED_LOCATION ${rust_library}
   INTERFACE_INCLUDE_DIRECTORIES ${CMAKE_SOURCE_DIR}/rust/include
-  INTERFACE_LINK_LIBRARIES "gcc_s;util;rt;pthread;m;dl")
+  INTERFACE_LINK_LIBRARIES "${rust_unwinder};util;rt;pthread;m;dl")
 add_dependencies(pagemill_rust pagemill_rust_build)

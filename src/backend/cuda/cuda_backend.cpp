@@ -120,7 +120,9 @@ Result<std::unique_ptr<Weight>> CudaBackend::prepare_weight(const WeightBytes& w
   PM_TRY(use_device());
   if (weight.out > 1 && weight.in % 8 != 0)
     return fail(ErrorCode::unsupported, fmt::format("the GPU's kernels need rows of a multiple of 8 elements, and {} has {}: use --device cpu", weight.name, weight.in), "--device");
-  if (!loader_) PM_ASSIGN(loader_, WeightLoader::make(options_.device, options_.dtype, options_.threads));
+  if (!loader_) {
+    PM_ASSIGN(loader_, WeightLoader::make(options_.device, options_.dtype, options_.threads));
+  }
   PM_ASSIGN(auto loaded, loader_->load(weight));
   return loaded;
 }
@@ -150,7 +152,7 @@ CudaBackend::ScratchPlan CudaBackend::plan_scratch(const StepShape& largest, int
   };
   const auto rows = static_cast<size_t>(largest.rows), logit_rows = static_cast<size_t>(largest.logit_rows);
   take(plan.cublas, kCublasWorkspaceBytes);
-  take(plan.attention, attention_workspace_bytes(options_.deterministic ? largest.rows : std::max(largest.seqs, 1), heads, head_dim));
+  take(plan.attention, attention_workspace_bytes(heads, head_dim));
   take(plan.angles, rows * static_cast<size_t>(head_dim / 2) * sizeof(float2));
   take(plan.saved_history, static_cast<size_t>(capacity.history) * sizeof(float));
   take(plan.saved_bias, static_cast<size_t>(capacity.bias) * sizeof(float));
