@@ -84,12 +84,17 @@ Result<EngineParts> load(const EngineOptions& options, std::shared_ptr<LoadedMod
   PM_ASSIGN(const ModelMemory needed, Model::estimate(source, backend, load_options));
   const uint64_t scratch = backend.scratch_bytes(largest, config.heads, config.head_dim, config.ffn, config.vocab);
   KvPoolSpec spec = kv_spec(config, options, backend);
-  PM_ASSIGN(const MemoryPlan plan, plan_memory({.available = std::min<uint64_t>(backend.device().memory_free_bytes, owner->budget->free_bytes()),
-                                                .weights = needed.weights_bytes, .activations = needed.activations_bytes, .scratch = scratch,
-                                                .block_bytes = {backend.kv_block_bytes(spec, 0)}, .windows = {0},
-                                                .model_context = config.context_max, .max_model_len = options.max_model_len,
-                                                .kv_bytes = options.kv_cache_memory_bytes, .max_num_seqs = options.max_num_seqs,
-                                                .max_num_batched_tokens = options.max_num_batched_tokens}));
+  MemoryRequest request{.available = std::min<uint64_t>(backend.device().memory_free_bytes, owner->budget->free_bytes()),
+                        .weights = needed.weights_bytes, .activations = needed.activations_bytes, .scratch = scratch,
+                        .block_bytes = {backend.kv_block_bytes(spec, 0)}, .windows = {0},
+                        .model_context = config.context_max, .max_model_len = options.max_model_len,
+                        .kv_bytes = options.kv_cache_memory_bytes, .max_num_seqs = options.max_num_seqs,
+                        .max_num_batched_tokens = options.max_num_batched_tokens};
+  if (backend.device().kind == DeviceKind::cuda) {  // nobody else lives there: what is free is cache
+    request.kv_share_max = 1;
+    request.kv_tokens_per_seq = limits::kModelContext;
+  }
+  PM_ASSIGN(const MemoryPlan plan, plan_memory(request));
   const std::string name = options.served_model_name.empty() ? options.model.stem().string() : options.served_model_name;
   PM_ASSIGN(owner->reservation, owner->budget->reserve(name, needed.weights_bytes + needed.activations_bytes + scratch + plan.kv_bytes));
   log_info("memory of {}:\n{}", backend.device().name, format_memory_table(plan));

@@ -29,7 +29,7 @@ class OpRig {
     StepShape largest{.rows = 320, .seqs = 320, .logit_rows = 320, .query_rows_max = 320, .context_max = 2048};
     int32_t heads = 8, head_dim = 64, vocab = 512;
   };
-  explicit OpRig(const Options& options) : options(options), reference(1) {
+  explicit OpRig(const Options& wanted) : options(wanted), reference(1) {
     auto made = cuda::CudaBackend::make({.dtype = options.dtype, .graphs = options.graphs, .deterministic = options.deterministic, .threads = 1});
     EXPECT_TRUE(made) << made.error().message;
     device = std::move(*made);

@@ -5,19 +5,20 @@
 namespace pagemill {
 
 ModelRig::ModelRig(const WeightSource& source, Backend& backend, const RigOptions& options, const json::object& overrides) : recorder_(backend) {
+  Backend& used = options.record_logits ? static_cast<Backend&>(recorder_) : backend;
   const StepShape largest{.rows = options.max_num_batched_tokens, .seqs = options.max_num_seqs, .logit_rows = options.max_num_seqs,
                           .query_rows_max = options.max_num_batched_tokens, .context_max = options.context_max};
-  auto model = Model::load(source, recorder_, {.largest_step = largest, .overrides = overrides, .progress = nullptr});
+  auto model = Model::load(source, used, {.largest_step = largest, .overrides = overrides, .progress = nullptr});
   PM_CHECK(model, "{}", model.error().message);
   const ModelConfig& config = (*model)->config();
-  auto kv = recorder_.allocate_kv({.layers = config.layers, .kv_heads = config.kv_heads, .head_dim = config.head_dim, .dtype = options.kv_dtype,
-                                   .group_of_layer = std::vector<int32_t>(static_cast<size_t>(config.layers), 0), .blocks = {options.blocks}});
+  auto kv = used.allocate_kv({.layers = config.layers, .kv_heads = config.kv_heads, .head_dim = config.head_dim, .dtype = options.kv_dtype,
+                              .group_of_layer = std::vector<int32_t>(static_cast<size_t>(config.layers), 0), .blocks = {options.blocks}});
   PM_CHECK(kv, "{}", kv.error().message);
   const EngineModelInfo info{.name = "rig", .context_max = options.context_max, .vocab = config.vocab, .stop_tokens = {}};
   const CoreConfig core{.scheduler = {.max_num_seqs = options.max_num_seqs, .max_num_batched_tokens = options.max_num_batched_tokens},
                         .blocks = {.groups = {{.blocks = options.blocks}}, .prefix_cache = options.prefix_cache},
                         .hidden = config.hidden};
-  runner_ = std::make_unique<ModelRunner>(std::move(*model), std::move(*kv), recorder_, source, largest, clock_);
+  runner_ = std::make_unique<ModelRunner>(std::move(*model), std::move(*kv), used, source, largest, clock_);
   admission_ = std::make_unique<Admission>(AdmissionConfig{.model = info, .max_num_seqs = options.max_num_seqs});
   core_ = std::make_unique<EngineCore>(core, *admission_, *runner_, clock_);
 }

@@ -16,7 +16,9 @@ class RecordingBackend final : public ForwardingBackend {
  public:
   using ForwardingBackend::ForwardingBackend;
   void sample(const StepInputs& step, Matrix logits) override {
+    (void)inner_.synchronize();  // the emulated device's memory is the host's, but its streams run late
     for (size_t row = 0; row < step.sampling.size(); ++row) {
+      if (step.sampling[row].seed == 0 && step.sampling[row].position == 0) continue;  // padding
       uint64_t hash = 0xCBF29CE484222325;  // FNV-1a over 32-bit words
       const auto* words = reinterpret_cast<const uint32_t*>(logits.data) + row * static_cast<size_t>(logits.cols);
       for (int64_t i = 0; i < logits.cols; ++i) hash = (hash ^ words[i]) * 0x100000001B3;
@@ -30,6 +32,10 @@ class RecordingBackend final : public ForwardingBackend {
   }
   void linear_qkv(const StepInputs& step, Matrix x, const QkvWeights& weights, Matrix q, Matrix k, Matrix v) override {
     inner_.linear_qkv(step, x, weights, q, k, v);
+  }
+  void linear_qkv_rope_store(const StepInputs& step, Matrix x, const QkvWeights& weights, const AttentionShape& shape, const RopeTable& rope,
+                             Matrix q, Matrix k, Matrix v, KvView kv) override {
+    inner_.linear_qkv_rope_store(step, x, weights, shape, rope, q, k, v, kv);
   }
   void linear_gated(const StepInputs& step, Matrix x, const Weight& gate, const Weight& up, Activation activation, Matrix out,
                     Matrix scratch) override {
@@ -49,6 +55,8 @@ struct RigOptions {
   bool prefix_cache = true;
   int32_t context_max = 256;
   DType kv_dtype = DType::f32;
+  /// False: the backend is used as it is, so that it may record and replay steps; no logits then.
+  bool record_logits = true;
 };
 
 /// What one run of requests gave.

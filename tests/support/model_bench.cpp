@@ -26,6 +26,9 @@ std::vector<float> ModelBench::step(const std::vector<TestSequence>& sequences, 
   const Matrix logits = model_->lm_head(**inputs, (*inputs)->logit_rows, backend_, communicator_);
   std::vector<float> values(static_cast<size_t>(logits.rows * logits.cols));
   PM_CHECK(backend_.read(logits, values));
+  PM_CHECK(backend_.end_step());
+  PM_CHECK(backend_.finish_step());
+  values.resize(step.inputs().logit_rows.size() * static_cast<size_t>(logits.cols));  // without a device's padding
   return values;
 }
 

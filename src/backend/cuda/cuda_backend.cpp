@@ -171,17 +171,24 @@ size_t CudaBackend::scratch_bytes(const StepShape& largest, int32_t heads, int32
   return plan_scratch(largest, heads, head_dim, capacity).total + capacity.device_bytes() + graphs;
 }
 
+/// Grows to what the largest of the models needs.
 Result<void> CudaBackend::reserve_scratch(const StepShape& largest, int32_t heads, int32_t head_dim, int32_t, int32_t vocab) {
-  PM_TRY(use_device());
+  PM_TRY(synchronize());
   graphs_.clear();
-  const StepCapacity capacity = StepCapacity::of(largest, vocab);
-  plan_ = plan_scratch(largest, heads, head_dim, capacity);
-  largest_ = largest;
-  vocab_ = vocab;
+  largest_ = {.rows = std::max(largest_.rows, largest.rows), .seqs = std::max(largest_.seqs, largest.seqs),
+              .logit_rows = std::max(largest_.logit_rows, largest.logit_rows), .query_rows_max = std::max(largest_.query_rows_max, largest.query_rows_max),
+              .context_max = std::max(largest_.context_max, largest.context_max)};
+  heads_ = std::max(heads_, heads);
+  head_dim_ = std::max(head_dim_, head_dim);
+  vocab_ = std::max(vocab_, vocab);
+  const StepCapacity capacity = StepCapacity::of(largest_, vocab_);
+  plan_ = plan_scratch(largest_, heads_, head_dim_, capacity);
+  scratch_.reset();
+  buffers_.reset();
   PM_ASSIGN(scratch_, DeviceMemory::make(plan_.total, "scratch memory"));
   PM_TRY(as_result(cudaMemsetAsync(scratch_->data(), 0, plan_.total, stream_.get()), "clearing memory"));  // attention counts there
   PM_ASSIGN(buffers_, StepBuffers::make(capacity, kStepsInFlight));
-  const auto logit_rows = static_cast<size_t>(largest.logit_rows);
+  const auto logit_rows = static_cast<size_t>(largest_.logit_rows);
   top_at_ = aligned(logit_rows * sizeof(SampledToken));
   for (Results& results : results_) {
     PM_ASSIGN(results.memory, PinnedMemory::make(top_at_ + logit_rows * limits::kTopLogprobs * sizeof(TopLogprob), "sampled tokens"));

@@ -117,7 +117,7 @@ class CudaBackend final : public Backend {
   ScratchPlan plan_;
   StepShape largest_;
   size_t top_at_ = 0;                                    // bytes from the start of Results::memory
-  int32_t vocab_ = 0;
+  int32_t heads_ = 0, head_dim_ = 0, vocab_ = 0;         // the largest, like largest_
   std::vector<std::pair<RopeTable, std::unique_ptr<DeviceMemory>>> ropes_;
   std::unique_ptr<StepBuffers> buffers_;
   std::array<Results, kStepsInFlight> results_;
