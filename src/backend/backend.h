@@ -128,6 +128,8 @@ class Backend {
   virtual const DeviceInfo& device() const = 0;
   /// Element type of hidden states between ops.
   virtual DType activation_dtype() const = 0;
+  /// Element type of keys and values where nobody asks for one.
+  virtual DType kv_dtype_default() const { return activation_dtype(); }
   /// An error once the device has failed for good.
   virtual Result<void> status() const = 0;
 
@@ -215,5 +217,9 @@ class Backend {
 
 /// The plain C++ backend with f32 activations: the oracle of every other one. `threads` 0 = what affinity and cgroup allow.
 std::unique_ptr<Backend> make_reference_backend(int threads = 0);
+
+/// The CPU backend. `isa`: "auto" (the best this CPU has), "reference", or an instruction set by name; the error names what this CPU
+/// lacks and what it has.
+Result<std::unique_ptr<Backend>> make_cpu_backend(std::string_view isa = "auto", int threads = 0);
 
 }  // namespace pagemill

@@ -46,6 +46,7 @@ struct PeerReport {
 struct Report {
   std::string model;
   int threads = 0;
+  std::string isa;             // that computed
   MachineLimits machine;
   LimitRate reread;            // something of the weights' size, over and over
   ModelSize size;
@@ -95,7 +96,7 @@ json::object to_json(const EngineBenchRow& row, const Report& report) {
 }
 
 json::object to_json(const Report& report, const Options& options) {
-  json::object out{{"model", report.model}, {"threads", report.threads}, {"decode", options.bench.decode}, {"depth", options.bench.depth},
+  json::object out{{"model", report.model}, {"threads", report.threads}, {"isa", report.isa}, {"decode", options.bench.decode}, {"depth", options.bench.depth},
                    {"repeat", options.bench.repeat}};
   json::array rows;
   for (const EngineBenchRow& row : report.rows) rows.push_back(to_json(row, report));
@@ -126,7 +127,7 @@ std::vector<std::string> cells(const EngineBenchRow& row, const Report& report) 
 
 void print(const Report& report, const Options& options) {
   const EngineBenchOptions& bench = options.bench;
-  std::printf("%s · %s · %s · %d threads\n", terminal_safe(report.model).c_str(), report.machine.cpu_model.c_str(), report.machine.isa_best.c_str(), report.threads);
+  std::printf("%s · %s · %s · %d threads\n", terminal_safe(report.model).c_str(), report.machine.cpu_model.c_str(), report.isa.c_str(), report.threads);
   std::printf("prefill: tokens of one prompt; decode: streams of %d tokens each; after %d tokens of context; medians of %d\n\n", bench.decode, bench.depth, bench.repeat);
   std::vector<std::string> head{"", "tokens/s", "spread", "limit", "of limit"};
   for (const PeerReport& peer : report.peers) head.push_back(terminal_safe(peer.peer.name));
@@ -192,6 +193,7 @@ Result<ExitCode> bench(const Options& options) {
   PM_ASSIGN(const ModelConfig config, read_model_config(*model.source, model.overrides));
   report.model = model.info.name;
   report.threads = model.threads;
+  report.isa = model.device.isa;
   report.size = model_size(*model.source, config);
 
   ProgressLine progress;

@@ -37,7 +37,7 @@ void ModelFlags::declare(CLI::App& command) {
   command.add_option("--max-model-len", max_model_len, "Tokens of prompt and answer together; auto = the longest that fits")->type_name("N")->capture_default_str()->group("Model");
   command.add_option("--hf-overrides", hf_overrides, "Settings that replace the file's, as JSON in the form of config.json: rope_scaling, rope_theta, max_position_embeddings")
       ->type_name("JSON")->group("Model");
-  command.add_option("--threads", threads, "Threads that compute; 0 = as many as this process may use")->type_name("N")->check(CLI::Range(0, 1024))->capture_default_str()->group("Model");
+  device.declare(command, "Model");
 }
 
 Result<LoadedModel> load_model(const ModelFlags& flags, EngineOptions options) {
@@ -47,13 +47,15 @@ Result<LoadedModel> load_model(const ModelFlags& flags, EngineOptions options) {
   PM_ASSIGN(model.path, resolve_model(flags.model));
   PM_ASSIGN(model.source, open_gguf(model.path));
   PM_ASSIGN(model.text, TextModel::from_source(*model.source));
-  model.threads = flags.threads > 0 ? flags.threads : usable_threads();
+  model.threads = flags.device.threads > 0 ? flags.device.threads : usable_threads();
 
   options.model = model.path;
   options.overrides = model.overrides;
   options.stop_tokens = model.text->stop_tokens();
-  std::unique_ptr<Backend> backend = make_reference_backend(model.threads);
-  model.kv_dtype = options.kv_dtype.value_or(backend->activation_dtype());
+  PM_ASSIGN(options.kv_dtype, parse_kv_cache_dtype("--kv-cache-dtype", flags.device.kv_cache_dtype));
+  PM_ASSIGN(auto backend, make_backend(flags.device));
+  model.device = backend->device();
+  model.kv_dtype = options.kv_dtype.value_or(backend->kv_dtype_default());
   model.engine = make_engine(std::move(options), std::move(backend));
   ProgressLine progress;
   PM_TRY(wait_until_loaded(*model.engine, [&](const EngineStats& stats) { progress.show(stats.load_phase, stats.load_progress); }));

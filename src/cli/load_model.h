@@ -9,6 +9,7 @@
 #include <CLI/CLI.hpp>
 
 #include "base/result.h"
+#include "cli/device.h"
 #include "engine/engine.h"
 #include "format/weight_source.h"
 #include "text/text_model.h"
@@ -20,7 +21,7 @@ struct ModelFlags {
   std::string model;                  // a file, a name, or "" for the default model
   std::string max_model_len = "auto";
   std::string hf_overrides;
-  int threads = 0;                    // 0 = what affinity and cgroup allow
+  DeviceFlags device;
 
   /// Declares them. `command` keeps pointers: the flags must outlive it.
   void declare(CLI::App& command);
@@ -33,6 +34,7 @@ struct LoadedModel {
   std::shared_ptr<const TextModel> text;
   json::object overrides;
   int threads = 0;
+  DeviceInfo device;
   DType kv_dtype = DType::f32;
   std::unique_ptr<EngineHandle> engine;
   EngineModelInfo info;

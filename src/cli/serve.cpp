@@ -172,10 +172,12 @@ Result<ExitCode> serve(ServeOptions options) {
   options.engine.model = path;
   options.engine.served_model_name = options.api.model_names.front();
   running.authenticator = make_static_authenticator(options.keys);
-  running.engine = make_engine(options.engine, make_reference_backend(options.threads > 0 ? options.threads : usable_threads()));
+  PM_ASSIGN(auto backend, make_backend(options.device));
+  const std::string device = describe_device(backend->device(), options.device.threads > 0 ? options.device.threads : usable_threads());
+  running.engine = make_engine(options.engine, std::move(backend));
   running.the_api = std::make_unique<api::Api>(options.api, *running.engine, *running.authenticator, running.registry, *running.server);
   running.the_api->start();
-  std::printf("Listening on %s after %.2f s; loading %s\n", url.c_str(), seconds_between(started_ns, now_ns()), path.c_str());
+  std::printf("Listening on %s after %.2f s; loading %s (%s)\n", url.c_str(), seconds_between(started_ns, now_ns()), path.c_str(), device.c_str());
   std::fflush(stdout);
   running.text_loader = std::thread([&] { load_text(running, path, options.chat_template); });
 

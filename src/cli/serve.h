@@ -8,6 +8,7 @@
 #include "api/static_keys.h"
 #include "base/result.h"
 #include "cli/command_line.h"
+#include "cli/device.h"
 #include "engine/engine.h"
 #include "http/server.h"
 
@@ -20,7 +21,7 @@ struct ServeOptions {
   std::vector<StaticKey> keys;
   std::string model;                       // a file, a name, or "" for the default model
   std::string chat_template;               // replaces the model's own; empty = that
-  int threads = 0;                         // that compute; 0 = all that this process may use
+  DeviceFlags device;
   int shutdown_timeout_s = 30;             // for answers under way after SIGTERM
 };
 

@@ -21,11 +21,12 @@ struct ServeFlags {
   std::string host = "127.0.0.1";
   int port = 8080;
   std::vector<std::string> served_model_names;
-  std::string max_model_len = "auto", kv_cache_memory_bytes = "auto", kv_cache_dtype = "auto", dtype = "auto", device = "auto";
+  std::string max_model_len = "auto", kv_cache_memory_bytes = "auto", dtype = "auto";
+  DeviceFlags device;
   int32_t max_num_seqs = 128, max_num_batched_tokens = 2048, max_queued_requests = limits::kQueuedRequests;
   int64_t max_queued_tokens = limits::kQueuedPromptTokens;
   double gpu_memory_utilization = 0.92, max_step_ms = 200;
-  int tensor_parallel_size = 1, threads = 0, shutdown_timeout_s = 30;
+  int tensor_parallel_size = 1, shutdown_timeout_s = 30;
   uint64_t seed = 0;
   std::string chat_template, generation_config = "auto", hf_overrides, config;
   bool prefix_caching = true, enforce_eager = false, insecure = false;
@@ -77,14 +78,6 @@ Result<std::vector<std::string>> parse_origins(const std::vector<std::string>& v
 
 bool is_loopback(const std::string& host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
 
-Result<std::optional<DType>> parse_dtype(const std::string& flag, const std::string& name) {
-  if (name == "auto") return std::nullopt;
-  if (name == "half" || name == "float16") return DType::f16;
-  if (name == "bfloat16") return DType::bf16;
-  if (name == "float" || name == "float32") return DType::f32;
-  return wrong(flag, fmt::format("must be auto, half, float16, bfloat16, float or float32, not '{}'", name));
-}
-
 Result<SamplingDefaults> read_generation_config(const std::string& value) {
   if (value == "auto" || value == "vllm") return SamplingDefaults{};  // a GGUF file brings none
   const std::string path = std::filesystem::is_directory(value) ? value + "/generation_config.json" : value;
@@ -96,12 +89,9 @@ Result<SamplingDefaults> read_generation_config(const std::string& value) {
   return defaults;
 }
 
-Result<void> check_device(const ServeFlags& flags) {
+Result<void> check_ranks(const ServeFlags& flags) {
   if (flags.tensor_parallel_size != 1) return fail(ErrorCode::unsupported, "--tensor-parallel-size: this version runs a model on one device; only 1 is possible", "--tensor-parallel-size");
-  if (flags.device == "auto" || flags.device == "cpu") return {};
-  if (flags.device == "cuda" || flags.device == "npu")
-    return fail(ErrorCode::unsupported, fmt::format("--device {}: this build computes on the CPU only; leave the flag out", flags.device), "--device");
-  return wrong("--device", fmt::format("must be auto, cpu, cuda or npu, not '{}'", flags.device));
+  return {};
 }
 
 Result<void> fill_security(const ServeFlags& flags, ServeOptions& options) {
@@ -134,8 +124,8 @@ Result<void> fill_engine(const ServeFlags& flags, ServeOptions& options) {
   if (flags.kv_cache_memory_bytes != "auto") {
     PM_ASSIGN(engine.kv_cache_memory_bytes, parse_size("--kv-cache-memory-bytes", flags.kv_cache_memory_bytes));
   }
-  PM_ASSIGN(const auto dtype, parse_dtype("--dtype", flags.dtype));
-  PM_ASSIGN(const auto kv_dtype, parse_dtype("--kv-cache-dtype", flags.kv_cache_dtype));
+  PM_ASSIGN(const auto dtype, parse_kv_cache_dtype("--dtype", flags.dtype));
+  PM_ASSIGN(const auto kv_dtype, parse_kv_cache_dtype("--kv-cache-dtype", flags.device.kv_cache_dtype));
   engine.kv_dtype = kv_dtype ? kv_dtype : dtype;
   engine.max_num_seqs = flags.max_num_seqs;
   engine.max_num_batched_tokens = std::max(flags.max_num_batched_tokens, flags.max_num_seqs);
@@ -154,7 +144,7 @@ Result<void> fill_engine(const ServeFlags& flags, ServeOptions& options) {
 
 Result<ServeOptions> understand(const ServeFlags& flags) {
   ServeOptions options;
-  PM_TRY(check_device(flags));
+  PM_TRY(check_ranks(flags));
   PM_TRY(fill_security(flags, options));
   PM_TRY(fill_engine(flags, options));
   if (!flags.model.empty() && !flags.model_argument.empty() && flags.model != flags.model_argument) return wrong("--model", "names another model than the argument MODEL");
@@ -172,7 +162,7 @@ Result<ServeOptions> understand(const ServeFlags& flags) {
   options.api.version = PAGEMILL_VERSION;
   options.http.host = flags.host;
   options.http.port = static_cast<uint16_t>(flags.port);
-  options.threads = flags.threads;
+  options.device = flags.device;
   options.shutdown_timeout_s = flags.shutdown_timeout_s;
   const LogLevel level = flags.log_level == "debug" ? LogLevel::debug : flags.log_level == "info" ? LogLevel::info : flags.log_level == "warning" ? LogLevel::warning : LogLevel::error;
   configure_log(level, flags.log_format == "json");
@@ -215,7 +205,7 @@ void declare_model(CLI::App& command, ServeFlags& flags) {
   command.add_option("--model", flags.model, "The same as MODEL")->type_name("MODEL")->group("Model");
   command.add_option("--served-model-name", flags.served_model_names, "What requests may call it; the first is reported")->type_name("NAME")->group("Model");
   command.add_option("--max-model-len", flags.max_model_len, "Tokens of prompt and answer together (4096, 4k); auto = the longest that fits")->type_name("N")->capture_default_str()->group("Model");
-  command.add_option("--dtype", flags.dtype, "auto, half, float16, bfloat16, float, float32: of the KV cache; weights stay as in the file")->capture_default_str()->group("Model");
+  command.add_option("--dtype", flags.dtype, "auto, half, float16, bfloat16, float, float32: of keys and values where --kv-cache-dtype is auto; weights stay as in the file")->capture_default_str()->group("Model");
   command.add_option("--hf-overrides", flags.hf_overrides, "Settings that replace the file's, as JSON in the form of config.json")->type_name("JSON")->group("Model");
   command.add_option("--chat-template", flags.chat_template, "A file, or the template itself, instead of the model's")->type_name("FILE")->group("Model");
   command.add_option("--generation-config", flags.generation_config, "Defaults of requests: auto, vllm, or a generation_config.json")->capture_default_str()->group("Model");
@@ -223,8 +213,7 @@ void declare_model(CLI::App& command, ServeFlags& flags) {
 }
 
 void declare_engine(CLI::App& command, ServeFlags& flags) {
-  command.add_option("--device", flags.device, "auto, cpu, cuda or npu")->capture_default_str()->group("Engine");
-  command.add_option("--threads", flags.threads, "Threads that compute; 0 = as many as this process may use")->type_name("N")->check(CLI::Range(0, 1024))->capture_default_str()->group("Engine");
+  flags.device.declare(command, "Engine");
   command.add_option("--tensor-parallel-size,--tp", flags.tensor_parallel_size, "Only 1 in this version")->capture_default_str()->group("Engine");
   command.add_option("--max-num-seqs", flags.max_num_seqs, "Requests computed at the same time")->check(CLI::Range(1, 65'536))->capture_default_str()->group("Engine");
   command.add_option("--max-num-batched-tokens", flags.max_num_batched_tokens, "Tokens of one step")->check(CLI::Range(1, 1'048'576))->capture_default_str()->group("Engine");
@@ -232,7 +221,6 @@ void declare_engine(CLI::App& command, ServeFlags& flags) {
   command.add_option("--max-queued-requests", flags.max_queued_requests, "Requests that may wait; 429 beyond")->check(CLI::Range(1, 1'000'000))->capture_default_str()->group("Engine");
   command.add_option("--max-queued-tokens", flags.max_queued_tokens, "Prompt tokens that may wait; 429 beyond")->check(CLI::PositiveNumber)->capture_default_str()->group("Engine");
   command.add_option("--kv-cache-memory-bytes", flags.kv_cache_memory_bytes, "Memory of the KV cache (2g); auto = what fits")->type_name("BYTES")->capture_default_str()->group("Engine");
-  command.add_option("--kv-cache-dtype", flags.kv_cache_dtype, "auto = as --dtype; otherwise one of its values")->type_name("DTYPE")->capture_default_str()->group("Engine");
   command.add_option("--gpu-memory-utilization", flags.gpu_memory_utilization, "Share of a GPU's memory to use; without a meaning on the CPU")->check(CLI::Range(0.01, 1.0))->capture_default_str()->group("Engine");
   command.add_flag("--enable-prefix-caching,!--no-enable-prefix-caching", flags.prefix_caching, "Keep the KV cache of finished prompts (the default)")->group("Engine");
   command.add_flag("--enforce-eager", flags.enforce_eager, "Without CUDA graphs; without a meaning on the CPU")->group("Engine");

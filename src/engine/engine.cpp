@@ -63,7 +63,7 @@ Result<void> check_options(const EngineOptions& options) {
 
 KvPoolSpec kv_spec(const ModelConfig& config, const EngineOptions& options, const Backend& backend) {
   return {.layers = config.layers, .kv_heads = config.kv_heads, .head_dim = config.head_dim,
-          .dtype = options.kv_dtype.value_or(backend.activation_dtype()),
+          .dtype = options.kv_dtype.value_or(backend.kv_dtype_default()),
           .group_of_layer = std::vector<int32_t>(static_cast<size_t>(config.layers), 0), .blocks = {1}};
 }
 

@@ -11,6 +11,7 @@ class ForwardingBackend : public Backend {
 
   const DeviceInfo& device() const override { return inner_.device(); }
   DType activation_dtype() const override { return inner_.activation_dtype(); }
+  DType kv_dtype_default() const override { return inner_.kv_dtype_default(); }
   Result<void> status() const override { return inner_.status(); }
   Result<std::unique_ptr<DeviceBuffer>> allocate(size_t bytes, std::string_view purpose) override { return inner_.allocate(bytes, purpose); }
   Result<std::unique_ptr<Weight>> prepare_weight(const WeightBytes& weight) override { return inner_.prepare_weight(weight); }

@@ -10,7 +10,7 @@ namespace pagemill {
 
 class HostBuffer final : public DeviceBuffer {
  public:
-  /// Zeroed and page-aligned; pages are taken as they are first written. Refuses what the machine or the cgroup does not have free.
+  /// Zeroed and page-aligned; pages are taken as they are first written, huge ones for 4 MiB and more. Refuses what the machine or the cgroup does not have free.
   /// `purpose` names it in the error.
   static Result<std::unique_ptr<HostBuffer>> make(size_t bytes, std::string_view purpose);
   ~HostBuffer() override;
@@ -22,9 +22,12 @@ class HostBuffer final : public DeviceBuffer {
   float* floats() { return reinterpret_cast<float*>(data_); }
 
  private:
-  HostBuffer(std::byte* data, size_t bytes) : data_(data), bytes_(bytes) {}
+  HostBuffer(std::byte* data, size_t bytes, void* mapped, size_t mapped_bytes)
+      : data_(data), bytes_(bytes), mapped_(mapped), mapped_bytes_(mapped_bytes) {}
   std::byte* data_;
   size_t bytes_;
+  void* mapped_;         // what the system gave: data_ lies in it at a huge page's start where it is large
+  size_t mapped_bytes_;
 };
 
 }  // namespace pagemill

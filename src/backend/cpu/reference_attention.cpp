@@ -27,12 +27,12 @@ void rotate(float* heads, int32_t count, int32_t head_dim, const float* cosines,
 
 /// Adds the positions [first, last) of one block to a query head's softmax: `seen_max` is the highest score so far, `sum` is
 /// Σ exp(score − max) and `out` Σ exp(score − max) · value.
-void attend_block(const float* query, CpuKvPool::BlockView block, int32_t first, int32_t last, int32_t head_dim, float scale,
+void attend_block(const float* query, const float* keys, const float* values, int32_t first, int32_t last, int32_t head_dim, float scale,
                   float& seen_max, float& sum, float* out) {
   float scores[limits::kBlockTokens];
   float max = seen_max;
   for (int32_t t = first; t < last; ++t) {
-    scores[t] = dot(query, block.keys + int64_t{t} * head_dim, head_dim) * scale;
+    scores[t] = dot(query, keys + int64_t{t} * head_dim, head_dim) * scale;
     max = std::max(max, scores[t]);
   }
   const float shrink = std::exp(seen_max - max);  // 0 for the first block
@@ -42,7 +42,7 @@ void attend_block(const float* query, CpuKvPool::BlockView block, int32_t first,
   for (int32_t t = first; t < last; ++t) {
     const float weight = std::exp(scores[t] - max);
     sum += weight;
-    const float* value = block.values + int64_t{t} * head_dim;
+    const float* value = values + int64_t{t} * head_dim;
     for (int32_t i = 0; i < head_dim; ++i) out[i] += weight * value[i];
   }
 }
@@ -50,7 +50,7 @@ void attend_block(const float* query, CpuKvPool::BlockView block, int32_t first,
 }  // namespace
 
 int64_t attention_scratch_floats(int32_t heads, int32_t head_dim) {
-  return CpuKvPool::block_scratch_floats(head_dim) + 2 * int64_t{heads} + head_dim;
+  return int64_t{2} * limits::kBlockTokens * head_dim + 2 * int64_t{heads} + head_dim;
 }
 
 void ReferenceBackend::rope_store(const StepInputs& step, const AttentionShape& shape, const RopeTable& rope, Matrix q, Matrix k,
@@ -93,9 +93,10 @@ void ReferenceBackend::attention(const StepInputs& step, const AttentionShape& s
     const auto kv_head = static_cast<int32_t>(task % shape.kv_heads);
     const int32_t position = step.positions[static_cast<size_t>(row)];
     if (position < 0) return;
-    float* converted = scratch(thread, attention_scratch_floats(shape.heads, dim));
-    float* max = converted + CpuKvPool::block_scratch_floats(dim);  // [queries]
-    float* sum = max + queries;                                     // [queries]
+    float* keys = scratch(thread, attention_scratch_floats(shape.heads, dim));  // [kBlockTokens, head_dim]
+    float* values = keys + int64_t{limits::kBlockTokens} * dim;                 // [kBlockTokens, head_dim]
+    float* max = values + int64_t{limits::kBlockTokens} * dim;                  // [queries]
+    float* sum = max + queries;                                                 // [queries]
     const float* query = row_of(q, row) + int64_t{kv_head} * queries * dim;
     float* result = row_of(out, row) + int64_t{kv_head} * queries * dim;
     std::fill_n(max, queries, -std::numeric_limits<float>::infinity());
@@ -107,9 +108,9 @@ void ReferenceBackend::attention(const StepInputs& step, const AttentionShape& s
     for (int32_t block = begin / limits::kBlockTokens; block * limits::kBlockTokens < end; ++block) {
       const int32_t start = block * limits::kBlockTokens;
       const int32_t first = std::max(begin - start, 0), last = std::min(end - start, limits::kBlockTokens);
-      const auto view = pool.load(shape.layer, table[block], kv_head, last, converted);
+      pool.load(shape.layer, table[block], kv_head, last, keys, values);
       for (int32_t i = 0; i < queries; ++i)
-        attend_block(query + int64_t{i} * dim, view, first, last, dim, shape.scale, max[i], sum[i], result + int64_t{i} * dim);
+        attend_block(query + int64_t{i} * dim, keys, values, first, last, dim, shape.scale, max[i], sum[i], result + int64_t{i} * dim);
     }
     for (int32_t i = 0; i < queries; ++i)
       for (int32_t d = 0; d < dim; ++d) result[int64_t{i} * dim + d] /= sum[i];

@@ -8,16 +8,9 @@
 #include "base/machine.h"
 
 namespace pagemill {
-namespace {
-
-std::span<const float> logit_row(Matrix logits, size_t row) {
-  return {reinterpret_cast<const float*>(logits.data) + row * static_cast<size_t>(logits.cols), static_cast<size_t>(logits.cols)};
-}
-
-}  // namespace
 
 ReferenceBackend::ReferenceBackend(int threads)
-    : pool_(threads), scratch_(static_cast<size_t>(pool_.threads())), sample_scratch_(static_cast<size_t>(pool_.threads())) {
+    : pool_(threads), scratch_(static_cast<size_t>(pool_.threads())), sampler_(pool_) {
   device_.kind = DeviceKind::cpu;
   device_.name = cpu_model_name();
   device_.isa = "reference";
@@ -59,12 +52,7 @@ size_t ReferenceBackend::kv_block_bytes(const KvPoolSpec& spec, int32_t group) c
 
 Result<void> ReferenceBackend::reserve_scratch(const StepShape& largest, int32_t heads, int32_t head_dim, int32_t, int32_t vocab) {
   reserve_floats(attention_scratch_floats(heads, head_dim));
-  for (SampleScratch& buffer : sample_scratch_) buffer.reserve(vocab);
-  if (sampled_.capacity() < static_cast<size_t>(largest.logit_rows)) {
-    sampled_.reserve(static_cast<size_t>(largest.logit_rows));
-    sampled_logprobs_.resize(static_cast<size_t>(largest.logit_rows));
-    for (LogprobRow& row : sampled_logprobs_) row.top.reserve(limits::kTopLogprobs);
-  }
+  sampler_.reserve(largest.logit_rows, vocab);
   return {};
 }
 
@@ -73,41 +61,14 @@ void ReferenceBackend::copy_blocks(KvView kv, std::span<const BlockCopy> copies)
   for (const BlockCopy& copy : copies) pool.copy_block(copy.group, copy.from, copy.to);
 }
 
-void ReferenceBackend::sample(const StepInputs& step, Matrix logits) {
-  const size_t rows = step.sampling.size();
-  PM_CHECK(logits.dtype == DType::f32 && logits.rows >= static_cast<int64_t>(rows));
-  PM_CHECK(sampled_logprobs_.size() >= rows, "reserve_scratch was not called, or for fewer logit rows");
-  sampled_.resize(rows);
-  const size_t mask_words = (static_cast<size_t>(logits.cols) + 31) / 32;
-  pool_.run(static_cast<int64_t>(rows), [&](int64_t task, int thread) {
-    const auto row = static_cast<size_t>(task);
-    const SamplingRow& how = step.sampling[row];
-    if (how.logprobs < 0) sampled_logprobs_[row].top.clear();  // an earlier step's
-    const auto history = step.history.subspan(static_cast<size_t>(how.history_begin), static_cast<size_t>(how.history_end - how.history_begin));
-    const auto bias = step.bias.subspan(static_cast<size_t>(how.bias_begin), static_cast<size_t>(how.bias_end - how.bias_begin));
-    const auto mask = how.mask < 0 ? std::span<const uint32_t>{} : step.masks.subspan(static_cast<size_t>(how.mask) * mask_words, mask_words);
-    const auto in_vocabulary = [&](const auto& entry) { return entry.token >= 0 && entry.token < logits.cols; };
-    PM_CHECK(std::all_of(history.begin(), history.end(), in_vocabulary), "a penalty on a token outside of the vocabulary");
-    PM_CHECK(std::all_of(bias.begin(), bias.end(), in_vocabulary), "a bias on a token outside of the vocabulary");
-    sampled_[row] = sample_row(logit_row(logits, row), how, history, bias, mask, sample_scratch_[static_cast<size_t>(thread)],
-                               &sampled_logprobs_[row]);
-  });
-}
+void ReferenceBackend::sample(const StepInputs& step, Matrix logits) { sampler_.sample(step, logits); }
 
 Result<void> ReferenceBackend::finish_sample(std::span<SampledToken> tokens, std::span<LogprobRow> logprobs) {
-  PM_CHECK(tokens.size() == sampled_.size() && (logprobs.empty() || logprobs.size() == sampled_.size()));
-  std::copy(sampled_.begin(), sampled_.end(), tokens.begin());
-  for (size_t row = 0; row < logprobs.size(); ++row) logprobs[row] = sampled_logprobs_[row];
-  return {};
+  return sampler_.finish(tokens, logprobs);
 }
 
 Result<void> ReferenceBackend::logprobs(Matrix logits, std::span<const int32_t> targets, int32_t top, std::span<LogprobRow> out) {
-  PM_CHECK(logits.dtype == DType::f32 && logits.rows >= static_cast<int64_t>(targets.size()) && out.size() == targets.size());
-  pool_.run(static_cast<int64_t>(targets.size()), [&](int64_t task, int thread) {
-    const auto row = static_cast<size_t>(task);
-    logprob_row(logit_row(logits, row), targets[row], top, out[row], sample_scratch_[static_cast<size_t>(thread)]);
-  });
-  return {};
+  return sampler_.logprobs(logits, targets, top, out);
 }
 
 Result<void> ReferenceBackend::read(Matrix matrix, std::span<float> out) {

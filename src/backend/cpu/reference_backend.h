@@ -11,7 +11,7 @@
 #include "backend/cpu/compute_pool.h"
 #include "backend/cpu/kv_pool.h"
 #include "backend/cpu/reference_weight.h"
-#include "backend/cpu/sample.h"
+#include "backend/cpu/step_sampler.h"
 
 namespace pagemill {
 
@@ -62,10 +62,8 @@ class ReferenceBackend final : public Backend {
 
   ComputePool pool_;
   mutable DeviceInfo device_;
-  std::vector<std::vector<float>> scratch_;      // [threads]
-  std::vector<SampleScratch> sample_scratch_;    // [threads]
-  std::vector<SampledToken> sampled_;            // [logit_rows] of the last sample(): StepInputs::token_from looks here
-  std::vector<LogprobRow> sampled_logprobs_;     // [logit_rows]
+  std::vector<std::vector<float>> scratch_;  // [threads]
+  StepSampler sampler_;
 };
 
 }  // namespace pagemill

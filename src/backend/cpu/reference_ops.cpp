@@ -31,11 +31,7 @@ void ReferenceBackend::embed(const StepInputs& step, const Weight& table, Matrix
       std::fill_n(row_of(out, row), out.cols, 0.0f);
       return;
     }
-    const int32_t from = step.token_from.empty() ? -1 : step.token_from[r];
-    PM_CHECK(from < static_cast<int32_t>(sampled_.size()), "row {} of {} sampled tokens", from, sampled_.size());
-    int32_t token = from < 0 ? step.tokens[r] : sampled_[static_cast<size_t>(from)].token;
-    if (from >= 0 && token < 0) token = 0;  // nothing was allowed: the sequence has ended, and this row is dropped
-    PM_CHECK(token >= 0 && token < table.out, "token {} of a vocabulary of {}", token, table.out);
+    const int32_t token = sampler_.token_of(step, r, table.out);
     const float* values = as_reference(table).row(token, scratch(thread, table.in));
     std::copy_n(values, table.in, row_of(out, row));
   });

@@ -208,6 +208,7 @@ TEST_F(ReferenceOps, MemoryIsZeroedAndTooMuchIsRefused) {
   const auto pool = backend_.allocate_kv({.layers = 1, .kv_heads = 1, .head_dim = 8, .dtype = DType::q8_0, .group_of_layer = {0}, .blocks = {1}});
   ASSERT_FALSE(pool);
   EXPECT_EQ(pool.error().code, ErrorCode::unsupported);
+  EXPECT_NE(pool.error().message.find("32"), std::string::npos) << pool.error().message;
 }
 
 }  // namespace

@@ -1,0 +1,159 @@
+// The row-wise operations and products of the CPU backend, in the order a step uses them.
+#include <algorithm>
+
+#include "backend/cpu/cpu_backend.h"
+#include "base/check.h"
+
+namespace pagemill {
+namespace {
+
+constexpr int64_t kElementwiseMin = 8192;  // elements a task: below this, handing out costs more than it saves
+
+float* row_of(Matrix matrix, int64_t row) { return reinterpret_cast<float*>(matrix.data) + row * matrix.cols; }
+
+void check_floats(Matrix matrix, int64_t rows, int64_t cols) {
+  PM_CHECK(matrix.dtype == DType::f32 && matrix.rows == rows && matrix.cols == cols, "[{}, {}] {} where [{}, {}] f32 is needed",
+           matrix.rows, matrix.cols, to_string(matrix.dtype), rows, cols);
+}
+
+const PackedWeight& packed(const Weight& weight) { return static_cast<const PackedWeight&>(weight); }
+
+const float* bias_of(const Weight* bias, int64_t out) {
+  if (bias == nullptr) return nullptr;
+  PM_CHECK(bias->out == 1 && bias->in == out);
+  return packed(*bias).vector();
+}
+
+/// Rounds a row that has just been written.
+void quantize_row(Isa isa, const float* x, const QuantizedRows& to, int64_t row) {
+  if (to) quantize_blocks(isa, x, to.blocks(), to.block(row, 0), to.stride(row));
+}
+
+}  // namespace
+
+QuantizedRows CpuBackend::begin_quantized(Matrix matrix, const QuantizedRows& reading) {
+  if (matrix.rows > 0 && wants_quantized(matrix.cols)) return row_cache_.begin(matrix, reading);
+  row_cache_.forget(matrix);
+  return {};
+}
+
+LinearInput CpuBackend::input_of(Matrix x, std::initializer_list<const Weight*> weights) {
+  LinearInput input{.floats = row_of(x, 0), .floats_stride = x.cols, .rows = x.rows};
+  const bool quantized = std::any_of(weights.begin(), weights.end(), [](const Weight* w) { return packed(*w).wants_quantized(); });
+  if (!quantized) return input;
+  input.quantized = row_cache_.find(x);
+  if (!input.quantized) {
+    input.quantized = row_cache_.begin(x);
+    quantize_rows(pool_, isa_, input.floats, x.cols, input.quantized);
+  }
+  return input;
+}
+
+void CpuBackend::embed(const StepInputs& step, const Weight& table, Matrix out) {
+  check_floats(out, step.shape.rows, table.in);
+  row_cache_.forget(out);
+  pool_.run_ranges(out.rows, 1 + kElementwiseMin / out.cols, [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; ++row) {
+      const auto r = static_cast<size_t>(row);
+      if (step.positions[r] < 0) {
+        std::fill_n(row_of(out, row), out.cols, 0.0f);
+      } else {
+        packed(table).dequantize(sampler_.token_of(step, r, table.out), row_of(out, row));
+      }
+    }
+  });
+}
+
+void CpuBackend::norm(Matrix x, const float* delta, const Weight& weight, float eps, Matrix out) {
+  check_floats(x, out.rows, weight.in);
+  check_floats(out, x.rows, weight.in);
+  PM_CHECK(weight.out == 1);
+  const float* w = packed(weight).vector();
+  const int64_t n = x.cols;
+  if (delta != nullptr) row_cache_.forget(x);
+  const QuantizedRows quantized = begin_quantized(out);
+  pool_.run_ranges(x.rows, 1 + kElementwiseMin / n, [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; ++row) {
+      kernels_.add_rms_norm(row_of(x, row), delta == nullptr ? nullptr : delta + row * n, w, eps, n, row_of(out, row));
+      quantize_row(isa_, row_of(out, row), quantized, row);
+    }
+  });
+}
+
+void CpuBackend::rms_norm(Matrix x, const Weight& weight, float eps, Matrix out) { norm(x, nullptr, weight, eps, out); }
+
+void CpuBackend::add_rms_norm(Matrix x, Matrix delta, const Weight& weight, float eps, Matrix out) {
+  check_floats(delta, x.rows, x.cols);
+  norm(x, row_of(delta, 0), weight, eps, out);
+}
+
+void CpuBackend::linear(const StepInputs&, Matrix x, const Weight& weight, const Weight* bias, Matrix out) {
+  check_floats(x, out.rows, weight.in);
+  check_floats(out, x.rows, weight.out);
+  if (x.rows == 0) return;
+  const LinearInput input = input_of(x, {&weight});
+  row_cache_.forget(out);
+  const LinearPart part{.weight = &packed(weight), .bias = bias_of(bias, weight.out), .out = row_of(out, 0), .out_stride = out.cols};
+  pagemill::linear(pool_, linear_scratch_, input, {&part, 1});
+}
+
+void CpuBackend::linear_qkv(const StepInputs&, Matrix x, const QkvWeights& w, Matrix q, Matrix k, Matrix v) {
+  check_floats(x, q.rows, w.q->in);
+  const LinearInput input = input_of(x, {w.q, w.k, w.v});
+  LinearPart parts[3];
+  const auto part = [&](LinearPart& to, const Weight& weight, const Weight* bias, Matrix out) {
+    check_floats(out, x.rows, weight.out);
+    row_cache_.forget(out);
+    to = {.weight = &packed(weight), .bias = bias_of(bias, weight.out), .out = row_of(out, 0), .out_stride = out.cols};
+  };
+  part(parts[0], *w.q, w.q_bias, q);
+  part(parts[1], *w.k, w.k_bias, k);
+  part(parts[2], *w.v, w.v_bias, v);
+  pagemill::linear(pool_, linear_scratch_, input, parts);
+}
+
+void CpuBackend::linear_gated(const StepInputs&, Matrix x, const Weight& gate, const Weight& up, Activation activation, Matrix out, Matrix) {
+  check_floats(x, out.rows, gate.in);
+  check_floats(out, x.rows, gate.out);
+  PM_CHECK(activation == Activation::silu);
+  const LinearInput input = input_of(x, {&gate, &up});
+  const QuantizedRows quantized = begin_quantized(out, input.quantized);
+  pagemill::linear_gated(pool_, linear_scratch_, input, packed(gate), packed(up),
+                         {.floats = row_of(out, 0), .floats_stride = out.cols, .quantized = quantized});
+}
+
+void CpuBackend::gated_activation(Activation activation, Matrix gate, Matrix up, Matrix out) {
+  check_floats(gate, out.rows, out.cols);
+  check_floats(up, out.rows, out.cols);
+  PM_CHECK(activation == Activation::silu && out.dtype == DType::f32);
+  const QuantizedRows quantized = begin_quantized(out);
+  pool_.run_ranges(out.rows, 1 + kElementwiseMin / out.cols, [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; ++row) {
+      kernels_.silu_mul(row_of(gate, row), row_of(up, row), out.cols, row_of(out, row));
+      quantize_row(isa_, row_of(out, row), quantized, row);
+    }
+  });
+}
+
+void CpuBackend::add(Matrix x, Matrix delta) {
+  check_floats(x, delta.rows, delta.cols);
+  check_floats(delta, x.rows, x.cols);
+  row_cache_.forget(x);
+  pool_.run_ranges(x.rows, 1 + kElementwiseMin / x.cols, [&](int64_t begin, int64_t end, int) {
+    kernels_.add(row_of(x, begin), row_of(delta, begin), (end - begin) * x.cols);
+  });
+}
+
+void CpuBackend::gather_rows(const StepInputs&, Matrix x, std::span<const int32_t> rows, Matrix out) {
+  check_floats(out, static_cast<int64_t>(rows.size()), x.cols);
+  PM_CHECK(x.dtype == DType::f32);
+  const QuantizedRows quantized = begin_quantized(out);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    PM_CHECK(rows[i] >= 0 && rows[i] < x.rows);
+    const auto row = static_cast<int64_t>(i);
+    std::copy_n(row_of(x, rows[i]), x.cols, row_of(out, row));
+    quantize_row(isa_, row_of(out, row), quantized, row);
+  }
+}
+
+}  // namespace pagemill

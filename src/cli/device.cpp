@@ -1,0 +1,46 @@
+#include "cli/device.h"
+
+#include <fmt/format.h>
+
+#include "base/machine.h"
+
+namespace pagemill {
+
+void DeviceFlags::declare(CLI::App& command, const std::string& group) {
+  command.add_option("--device", device, "auto, cpu, cuda or npu")->capture_default_str()->group(group);
+  command.add_option("--isa", isa,
+                     "Instruction set of the CPU kernels: auto (the best of this CPU), avx2, avx_vnni, avx512, avx512_vnni, plain (C++ without "
+                     "intrinsics), or reference, the slow oracle that the others are tested against. All but reference repack the weights while loading: "
+                     "once per start, on all threads, into memory of about the file's size; the file's own pages are then given back")
+      ->type_name("NAME")->capture_default_str()->group(group);
+  command.add_option("--threads", threads, "Threads that compute; 0 = as many as this process may use")
+      ->type_name("N")->check(CLI::Range(0, 1024))->capture_default_str()->group(group);
+  command.add_option("--kv-cache-dtype", kv_cache_dtype,
+                     "Type of keys and values: f32, f16, bf16, fp8 or q8_0 (half of f16's memory); auto = f16 on the CPU. A device refuses what it lacks")
+      ->type_name("DTYPE")->capture_default_str()->group(group);
+}
+
+Result<std::unique_ptr<Backend>> make_backend(const DeviceFlags& flags) {
+  if (flags.device == "cuda" || flags.device == "npu")
+    return fail(ErrorCode::unsupported, fmt::format("--device {}: this build computes on the CPU only; leave the flag out", flags.device), "--device");
+  if (flags.device != "auto" && flags.device != "cpu")
+    return fail(ErrorCode::invalid_argument, fmt::format("--device must be auto, cpu, cuda or npu, not '{}'", flags.device), "--device");
+  return make_cpu_backend(flags.isa, flags.threads > 0 ? flags.threads : usable_threads());
+}
+
+Result<std::optional<DType>> parse_kv_cache_dtype(const std::string& flag, const std::string& name) {
+  if (name == "auto") return std::nullopt;
+  if (name == "f16" || name == "half" || name == "float16") return DType::f16;
+  if (name == "bf16" || name == "bfloat16") return DType::bf16;
+  if (name == "f32" || name == "float" || name == "float32") return DType::f32;
+  if (name == "q8_0") return DType::q8_0;
+  if (name.starts_with("fp8"))
+    return fail(ErrorCode::unsupported, fmt::format("{} {}: the CPU has no 8-bit floating point; q8_0 takes as much memory and is more exact", flag, name), flag);
+  return fail(ErrorCode::invalid_argument, fmt::format("{} must be auto, f32, f16, bf16, fp8 or q8_0, not '{}'", flag, name), flag);
+}
+
+std::string describe_device(const DeviceInfo& device, int threads) {
+  return fmt::format("{}, {}, {} thread{}", device.name, device.isa, threads, threads == 1 ? "" : "s");
+}
+
+}  // namespace pagemill
