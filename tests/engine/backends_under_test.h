@@ -19,5 +19,9 @@ struct BackendUnderTest {
 
 /// Those that this machine can run.
 std::vector<BackendUnderTest> backends_under_test();
+/// With a KV cache that asks for heads of a multiple of 32 elements too: for quantised models of random weights.
+std::vector<BackendUnderTest> backends_with_wide_heads();
+/// What users get: for tests with a real model, which the others would take minutes for.
+std::vector<BackendUnderTest> shipped_backends();
 
 }  // namespace pagemill

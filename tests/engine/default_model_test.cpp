@@ -15,10 +15,10 @@ TEST_P(DefaultModelOnBackendTest, EveryWayOfRunningIsBitwiseTheSame) {
   expect_invariant(**source, GetParam(), {.prompt_min = 28, .prompt_max = 31, .output = 22, .chunked_prompt = 12});
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, DefaultModelOnBackendTest, testing::ValuesIn(backends_under_test()), [](const auto& each) { return each.param.name; });
+INSTANTIATE_TEST_SUITE_P(Backends, DefaultModelOnBackendTest, testing::ValuesIn(shipped_backends()), [](const auto& each) { return each.param.name; });
 
 TEST(DefaultModelEngineTest, MakeEngineLoadsAndAnswers) {
-  auto engine = make_engine({.model = default_model_path(), .stop_tokens = {2}, .max_num_seqs = 8, .max_num_batched_tokens = 128}, make_reference_backend());
+  auto engine = make_engine({.model = default_model_path(), .stop_tokens = {2}, .max_num_seqs = 8, .max_num_batched_tokens = 128}, std::move(*make_cpu_backend()));
   double last = 0;
   const auto loaded = wait_until_loaded(*engine, [&](const EngineStats& stats) {
     EXPECT_GE(stats.load_progress, last);
@@ -62,7 +62,7 @@ TEST(DefaultModelEngineTest, MakeEngineLoadsAndAnswers) {
 TEST(DefaultModelEngineTest, ALengthThatDoesNotFitNamesTheOneThatWould) {
   auto engine = make_engine({.model = default_model_path(), .max_model_len = 8192, .max_num_seqs = 8, .max_num_batched_tokens = 128,
                              .kv_cache_memory_bytes = 64u << 20},
-                            make_reference_backend());
+                            std::move(*make_cpu_backend()));
   const auto loaded = wait_until_loaded(*engine);
   ASSERT_FALSE(loaded);
   EXPECT_EQ(loaded.error().code, ErrorCode::out_of_memory) << loaded.error().message;

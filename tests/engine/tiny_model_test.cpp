@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "engine/invariance_test.h"
+#include "format/random_model.h"
 #include "support/model_bench.h"
 #include "support/tiny_model.h"
 
@@ -80,6 +81,18 @@ TEST_P(TinyModelEngineTest, EmbeddingsAndPromptLogprobsAreTheModelsInChunksOfAny
     }
   }
 }
+
+class QuantizedModelEngineTest : public testing::TestWithParam<std::tuple<std::string, BackendUnderTest>> {};
+
+TEST_P(QuantizedModelEngineTest, EveryWayOfRunningIsBitwiseTheSame) {
+  const auto& [types, under_test] = GetParam();
+  RandomModelSpec spec = *random_model_spec("tiny-llama");
+  spec.types = *type_mix_from_name(types);
+  expect_invariant(*open_random_model(spec), under_test, {.prompt_min = 20, .prompt_max = 40, .output = 24, .chunked_prompt = 30});
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, QuantizedModelEngineTest, testing::Combine(testing::Values("q4_k_m", "q8_0"), testing::ValuesIn(backends_with_wide_heads())),
+                         [](const auto& each) { return std::get<0>(each.param) + "_" + std::get<1>(each.param).name; });
 
 INSTANTIATE_TEST_SUITE_P(Models, TinyModelEngineTest, testing::Combine(testing::ValuesIn(tiny_model_names()), testing::ValuesIn(backends_under_test())),
                          [](const auto& each) {

@@ -3,6 +3,8 @@
 #include <numeric>
 
 #include "base/rng.h"
+#include "format/random_model.h"
+#include "support/cpu_backends.h"
 #include "support/model_bench.h"
 #include "support/tiny_model.h"
 
@@ -23,9 +25,31 @@ bool same_bits(std::span<const float> a, std::span<const float> b) {
 }
 
 struct Case {
-  std::string model;
+  std::string model;     // of open_tiny_model, or a shape of random weights
   DType kv_dtype;
+  std::string isa;
+  const char* types = nullptr;  // of random weights
 };
+
+TinyModel open_model(const Case& wanted) {
+  if (wanted.types == nullptr) return open_tiny_model(wanted.model);
+  RandomModelSpec spec = *random_model_spec(wanted.model);
+  spec.types = *type_mix_from_name(wanted.types);
+  return {open_random_model(spec), {}};
+}
+
+/// Every instruction set with every type of keys and values, over weights of several types.
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const std::string& isa : cpu_backend_names()) {
+    for (const Case& one : {Case{"tiny-llama-gqa3", DType::f32, ""}, Case{"tiny-llama-gqa4", DType::f16, ""}, Case{"tiny-qwen2-gqa7", DType::f32, ""}, Case{"tiny-qwen2-tied", DType::bf16, ""},
+                            Case{"tiny-llama", DType::q8_0, "", "q4_k_m"}, Case{"tiny-qwen2", DType::f16, "", "q8_0"}, Case{"tiny-llama", DType::f32, "", "q4_0"}, Case{"tiny-qwen2", DType::bf16, "", "q4_k_m"}}) {
+      all.push_back(one);
+      all.back().isa = isa;
+    }
+  }
+  return all;
+}
 
 class Invariance : public testing::TestWithParam<Case> {
  protected:
@@ -36,8 +60,8 @@ class Invariance : public testing::TestWithParam<Case> {
     return std::move(*bench);
   }
 
-  TinyModel model_ = open_tiny_model(GetParam().model);
-  std::unique_ptr<Backend> backend_ = make_reference_backend(2);
+  TinyModel model_ = open_model(GetParam());
+  std::unique_ptr<Backend> backend_ = open_cpu_backend(GetParam().isa);
   std::unique_ptr<ModelBench> bench_ = make(*backend_);
   const std::vector<int32_t> tokens_ = random_tokens(1);
   const std::vector<float> alone_ = bench_->logits(tokens_, kTokens);
@@ -53,7 +77,7 @@ TEST_P(Invariance, WhereBlocksLieDoesNotMatter) {
 
 TEST_P(Invariance, ThreadsDoNotMatter) {
   for (const int threads : {1, 3, 8}) {
-    const auto backend = make_reference_backend(threads);
+    const auto backend = open_cpu_backend(GetParam().isa, threads);
     EXPECT_TRUE(same_bits(make(*backend)->logits(tokens_, 50), alone_)) << threads;
   }
 }
@@ -94,14 +118,10 @@ TEST_P(Invariance, CopiedBlocksHoldTheSame) {
   EXPECT_TRUE(same_bits(logits, std::span(alone_).subspan(48 * vocab)));
 }
 
-INSTANTIATE_TEST_SUITE_P(All, Invariance,
-                         testing::Values(Case{"tiny-llama-gqa3", DType::f32}, Case{"tiny-llama-gqa4", DType::f16},
-                                         Case{"tiny-qwen2-gqa7", DType::f32}, Case{"tiny-qwen2-tied", DType::bf16}),
-                         [](const auto& instance) {
-                           std::string name = instance.param.model + "_" + std::string(to_string(instance.param.kv_dtype));
-                           std::replace(name.begin(), name.end(), '-', '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(All, Invariance, testing::ValuesIn(cases()), [](const auto& each) {
+  const Case& c = each.param;
+  return test_name(c.model + "_" + (c.types == nullptr ? "" : std::string(c.types) + "_") + std::string(to_string(c.kv_dtype)) + "_" + c.isa);
+});
 
 }  // namespace
 }  // namespace pagemill

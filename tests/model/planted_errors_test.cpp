@@ -2,6 +2,7 @@
 #include <numeric>
 
 #include "model/golden_models.h"
+#include "support/cpu_backends.h"
 #include "support/forwarding_backend.h"
 #include "support/model_bench.h"
 #include "support/tiny_model.h"
@@ -114,19 +115,20 @@ class StaleBlock final : public ForwardingBackend {
   int32_t first_token_ = -1;  // of the sequence that goes wrong; the one before is stored in full
 };
 
-class PlantedErrors : public testing::TestWithParam<std::string> {
+class PlantedErrors : public testing::TestWithParam<std::tuple<std::string, std::string>> {
  protected:
   void expect_caught(Backend& spoiled) {
-    const LogitsDifference difference = difference_to_golden(GetParam(), spoiled, 160);
+    const LogitsDifference difference = difference_to_golden(model_, spoiled, 160);
     EXPECT_FALSE(difference.equivalent()) << difference.describe();
     EXPECT_GT(difference.share_max, 1e-2) << "caught, but only just: " << difference.describe();
   }
-  std::unique_ptr<Backend> backend_ = make_reference_backend(2);
+  const std::string model_ = std::get<0>(GetParam());
+  std::unique_ptr<Backend> backend_ = open_cpu_backend(std::get<1>(GetParam()));
 };
 
 TEST_P(PlantedErrors, NothingPlantedPasses) {
   ForwardingBackend faithful(*backend_);
-  const LogitsDifference difference = difference_to_golden(GetParam(), faithful, 160);
+  const LogitsDifference difference = difference_to_golden(model_, faithful, 160);
   EXPECT_TRUE(difference.equivalent()) << difference.describe();
 }
 
@@ -152,7 +154,7 @@ TEST_P(PlantedErrors, HalfTheKeysOnePositionFurther) {
 
 TEST_P(PlantedErrors, StaleBlock) {
   StaleBlock spoiled(*backend_);
-  spoiled.first_token_ = golden_logits(GetParam()).texts[0].tokens[0];
+  spoiled.first_token_ = golden_logits(model_).texts[0].tokens[0];
   expect_caught(spoiled);
 }
 
@@ -165,14 +167,13 @@ TEST_P(PlantedErrorsWithBiases, MissingBias) {
   }
 }
 
-std::string name_of(const testing::TestParamInfo<std::string>& instance) {
-  std::string name = instance.param;
-  std::replace(name.begin(), name.end(), '-', '_');
-  return name;
+std::string name_of(const testing::TestParamInfo<std::tuple<std::string, std::string>>& instance) {
+  return test_name(std::get<0>(instance.param) + "_" + std::get<1>(instance.param));
 }
 
-INSTANTIATE_TEST_SUITE_P(All, PlantedErrors, testing::ValuesIn(tiny_model_names()), name_of);
-INSTANTIATE_TEST_SUITE_P(Qwen2, PlantedErrorsWithBiases, testing::Values("tiny-qwen2-gqa7", "tiny-qwen2-tied"), name_of);
+INSTANTIATE_TEST_SUITE_P(All, PlantedErrors, testing::Combine(testing::ValuesIn(tiny_model_names()), testing::ValuesIn(cpu_backend_names())), name_of);
+INSTANTIATE_TEST_SUITE_P(Qwen2, PlantedErrorsWithBiases,
+                         testing::Combine(testing::Values("tiny-qwen2-gqa7", "tiny-qwen2-tied"), testing::ValuesIn(cpu_backend_names())), name_of);
 
 }  // namespace
 }  // namespace pagemill

@@ -51,6 +51,16 @@ class ForwardingBackend : public Backend {
   void gather_rows(const StepInputs& step, Matrix x, std::span<const int32_t> rows, Matrix out) override {
     inner_.gather_rows(step, x, rows, out);
   }
+  void add_rms_norm(Matrix x, Matrix delta, const Weight& weight, float eps, Matrix out) override {
+    inner_.add_rms_norm(x, delta, weight, eps, out);
+  }
+  void linear_qkv(const StepInputs& step, Matrix x, const QkvWeights& weights, Matrix q, Matrix k, Matrix v) override {
+    inner_.linear_qkv(step, x, weights, q, k, v);
+  }
+  void linear_gated(const StepInputs& step, Matrix x, const Weight& gate, const Weight& up, Activation activation, Matrix out,
+                    Matrix scratch) override {
+    inner_.linear_gated(step, x, gate, up, activation, out, scratch);
+  }
   void sample(const StepInputs& step, Matrix logits) override { inner_.sample(step, logits); }
   Result<void> finish_sample(std::span<SampledToken> tokens, std::span<LogprobRow> rows) override {
     return inner_.finish_sample(tokens, rows);

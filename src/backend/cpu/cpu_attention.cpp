@@ -116,10 +116,10 @@ void CpuBackend::cut_into_tiles(const StepInputs& step, const AttentionCall& cal
       QueryTile tile{.seq = static_cast<int32_t>(seq)};
       tile.rows = (end - begin - 1) % rows_max + 1;
       tile.first_row = end -= tile.rows;
-      tile.first_position = step.positions[static_cast<size_t>(tile.first_row)];
-      if (tile.first_position < 0) continue;
-      tile.end_span = (tile.first_position + tile.rows - 1) / kSpanTokens + 1;
-      tile.first_span = call.shape.window > 0 ? std::max(0, tile.first_position + 1 - call.shape.window) / kSpanTokens : 0;
+      const int32_t* positions = &step.positions[static_cast<size_t>(tile.first_row)];
+      if (positions[0] < 0) continue;
+      tile.end_span = positions[tile.rows - 1] / kSpanTokens + 1;
+      tile.first_span = call.shape.window > 0 ? std::max(0, positions[0] + 1 - call.shape.window) / kSpanTokens : 0;
       tiles_.push_back(tile);
     }
   }
@@ -187,7 +187,7 @@ void CpuBackend::attend_span(const AttentionCall& call, const QueryTile& tile, i
                    query + int64_t{row} * heads * dim);
   const SpanTask task{.pool = &call.pool, .layer = call.shape.layer, .kv_head = call.kv_head_of(part), .head_dim = dim, .window = call.shape.window,
                       .span = span, .block_table = call.tables.block_table.data() + int64_t{tile.seq} * call.tables.stride,
-                      .queries = tile.rows * heads, .queries_per_row = heads, .first_position = tile.first_position, .query = query, .scratch = scratch};
+                      .queries = tile.rows * heads, .queries_per_row = heads, .positions = &call.step.positions[static_cast<size_t>(tile.first_row)], .query = query, .scratch = scratch};
   kernels_.attend_span(task, partial_state(call, tile, part, span));
 }
 
@@ -203,7 +203,7 @@ void CpuBackend::attend_tile(const AttentionCall& call, const QueryTile& tile, i
                    query + int64_t{row} * heads * dim);
   SpanTask task{.pool = &call.pool, .layer = call.shape.layer, .kv_head = call.kv_head_of(part), .head_dim = dim, .window = call.shape.window,
                 .span = tile.first_span, .block_table = call.tables.block_table.data() + int64_t{tile.seq} * call.tables.stride, .queries = queries,
-                .queries_per_row = heads, .first_position = tile.first_position, .query = query, .scratch = scratch};
+                .queries_per_row = heads, .positions = &call.step.positions[static_cast<size_t>(tile.first_row)], .query = query, .scratch = scratch};
   kernels_.attend_span(task, total);
   while (++task.span < tile.end_span) {
     kernels_.attend_span(task, next);

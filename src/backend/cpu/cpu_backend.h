@@ -61,7 +61,7 @@ class CpuBackend final : public Backend {
  private:
   /// Consecutive rows of one sequence that one task of attention works on.
   struct QueryTile {
-    int32_t seq = 0, first_row = 0, rows = 0, first_position = 0;
+    int32_t seq = 0, first_row = 0, rows = 0;
     int32_t first_span = 0, end_span = 0;
     int64_t partial = 0;  // where its spans' states begin, where spans are tasks of their own
   };

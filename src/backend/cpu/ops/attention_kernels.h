@@ -156,11 +156,11 @@ void attend_span(const SpanTask& task, AttentionState state) {
   float* keys = scores + int64_t{kQueriesMax} * kSpanTokens;         // [head_dim, kTileColumns]
   float* values = keys + int64_t{kTileColumns} * dim;                // [kValueBlocks · kBlockTokens, padded]
   const int32_t rows = task.queries / task.queries_per_row;
-  const auto last_of = [&](int32_t query) { return std::clamp(task.first_position + query / task.queries_per_row + 1 - start, 0, kSpanTokens); };
+  const auto last_of = [&](int32_t query) { return std::clamp(task.positions[query / task.queries_per_row] + 1 - start, 0, kSpanTokens); };
   const auto first_of = [&](int32_t query) {
-    return task.window == 0 ? 0 : std::clamp(task.first_position + query / task.queries_per_row + 1 - task.window - start, 0, kSpanTokens);
+    return task.window == 0 ? 0 : std::clamp(task.positions[query / task.queries_per_row] + 1 - task.window - start, 0, kSpanTokens);
   };
-  const int32_t tokens = std::clamp(task.first_position + rows - start, 0, kSpanTokens);  // that some query may see
+  const int32_t tokens = std::clamp(task.positions[rows - 1] + 1 - start, 0, kSpanTokens);  // that some query may see
   const int32_t first_block = first_of(0) / limits::kBlockTokens, end_block = (tokens + limits::kBlockTokens - 1) / limits::kBlockTokens;
   const int32_t* table = task.block_table + int64_t{task.span} * kBlocks;
 

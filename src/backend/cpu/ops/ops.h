@@ -42,7 +42,7 @@ struct SpanTask {
   const int32_t* block_table;          // of the sequence
   int32_t queries;                     // ≤ kQueriesMax
   int32_t queries_per_row;             // heads that share the KV head: query i belongs to the task's row i / queries_per_row
-  int32_t first_position;              // of the task's first row; the others follow
+  const int32_t* positions;            // of the task's rows, ascending
   const float* query;                  // [queries, head_dim], multiplied by scale · log2 e
   float* scratch;                      // [span_scratch_floats]
 };

@@ -1,0 +1,322 @@
+// Every op of the CPU backend, on every instruction set of this CPU and the plain instance, against the reference.
+//
+// Tolerances are bounds, not guesses: what rounding can do to the numbers at hand. The plain instance and AVX2 do the same operations in
+// the same order, so they must agree to the last bit: an index that is wrong in one of them shows.
+#include "backend/cpu/cpu_backend.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "base/quant_blocks.h"
+#include "base/rng.h"
+#include "support/cpu_backends.h"
+#include "support/test_step.h"
+
+namespace pagemill {
+namespace {
+
+using Floats = std::vector<float>;
+constexpr float kEpsilon = 1.2e-7f;  // of f32
+
+Floats random_floats(size_t count, uint64_t seed, double scale = 1) {
+  SplitMix64 random(seed);
+  Floats values(count);
+  for (float& value : values) value = static_cast<float>(random.normal() * scale);
+  return values;
+}
+
+Matrix matrix(Floats& values, int64_t cols) {
+  return {reinterpret_cast<std::byte*>(values.data()), DType::f32, static_cast<int64_t>(values.size()) / cols, cols};
+}
+
+bool same_bits(const Floats& a, const Floats& b) { return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0; }
+
+/// A weight of some type with values of about `scale`, written by way of random blocks that are valid in every type.
+struct TestWeight {
+  TestWeight(DType dtype, int64_t out, int64_t in, uint64_t seed) : dtype_(dtype), out_(out), in_(in) {
+    SplitMix64 random(seed);
+    bytes_.resize(static_cast<size_t>(row_bytes(dtype, in) * out));
+    if (dtype == DType::f32 || dtype == DType::f16 || dtype == DType::bf16) {
+      for (int64_t i = 0; i < out * in; ++i) {
+        const auto value = static_cast<float>(random.normal());
+        const uint16_t bits = dtype == DType::f16 ? f32_to_f16(value) : f32_to_bf16(value);
+        if (dtype == DType::f32) std::memcpy(bytes_.data() + i * 4, &value, 4);
+        else std::memcpy(bytes_.data() + i * 2, &bits, 2);
+      }
+    } else {
+      for (std::byte& byte : bytes_) byte = static_cast<std::byte>(random.below(0x30));  // small exponents: finite whatever a byte means
+    }
+  }
+  std::unique_ptr<Weight> prepare(Backend& backend) const {
+    auto weight = backend.prepare_weight({"w", dtype_, out_, in_, bytes_});
+    PM_CHECK(weight, "{}", weight.error().message);
+    return std::move(*weight);
+  }
+
+ private:
+  DType dtype_;
+  int64_t out_, in_;
+  std::vector<std::byte> bytes_;
+};
+
+class CpuOps : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    for (Backend* backend : {fast_.get(), plain_.get(), oracle_.get()})
+      ASSERT_TRUE(backend->reserve_scratch({.rows = 64, .seqs = 8, .logit_rows = 64, .context_max = 2048}, 8, 64, 1024, 1024));
+  }
+  /// Whether this instruction set must agree with the plain instance to the bit.
+  bool as_plain() const { return GetParam() == "plain" || GetParam().starts_with("avx2") || GetParam() == "avx_vnni"; }
+
+  const std::unique_ptr<Backend> fast_ = open_cpu_backend(GetParam(), 3), plain_ = open_cpu_backend("plain", 2), oracle_ = open_cpu_backend("reference");
+  TestStep step_{{{{5, 1, 4}, 0, {0}}}};
+};
+
+TEST_P(CpuOps, SaysWhatRuns) { EXPECT_EQ(fast_->device().isa, GetParam()); }
+
+TEST_P(CpuOps, AddRmsNorm) {
+  for (const int64_t n : {1, 5, 64, 100, 896}) {
+    const TestWeight weight(DType::f32, 1, n, 8);
+    const Floats x = random_floats(static_cast<size_t>(7 * n), 1, 5), delta = random_floats(x.size(), 2);
+    Floats ours_x = x, plain_x = x, theirs_x = x, d = delta, ours(x.size()), plain(x.size()), theirs(x.size());
+    fast_->add_rms_norm(matrix(ours_x, n), matrix(d, n), *weight.prepare(*fast_), 1e-3f, matrix(ours, n));
+    plain_->add_rms_norm(matrix(plain_x, n), matrix(d, n), *weight.prepare(*plain_), 1e-3f, matrix(plain, n));
+    oracle_->add_rms_norm(matrix(theirs_x, n), matrix(d, n), *weight.prepare(*oracle_), 1e-3f, matrix(theirs, n));
+    EXPECT_EQ(ours_x, theirs_x);  // one addition each
+    for (size_t i = 0; i < x.size(); ++i) ASSERT_NEAR(ours[i], theirs[i], std::abs(theirs[i]) * kEpsilon * static_cast<float>(n + 8)) << n;
+    if (as_plain()) { EXPECT_TRUE(same_bits(ours, plain)) << n; }
+    fast_->rms_norm(matrix(ours_x, n), *weight.prepare(*fast_), 1e-3f, matrix(ours_x, n));  // in place
+    EXPECT_TRUE(same_bits(ours_x, ours)) << n;
+  }
+}
+
+TEST_P(CpuOps, GatedActivationAndAdd) {
+  for (const int64_t cols : {1, 7, 80, 1000}) {
+    Floats gate = random_floats(static_cast<size_t>(9 * cols), 9, 4), up = random_floats(gate.size(), 10), ours(gate.size()), plain(gate.size()), theirs(gate.size());
+    gate[0] = -200;  // exp overflows: the product must still be 0
+    gate.back() = 200;
+    fast_->gated_activation(Activation::silu, matrix(gate, cols), matrix(up, cols), matrix(ours, cols));
+    plain_->gated_activation(Activation::silu, matrix(gate, cols), matrix(up, cols), matrix(plain, cols));
+    oracle_->gated_activation(Activation::silu, matrix(gate, cols), matrix(up, cols), matrix(theirs, cols));
+    // e^x within some units, e^x / (1 + e^x) amplifies an error of the exponent |x| · ε at most as much.
+    for (size_t i = 0; i < gate.size(); ++i) ASSERT_NEAR(ours[i], theirs[i], std::abs(theirs[i]) * kEpsilon * (8 + 2 * std::abs(gate[i])) + 1e-30f);
+    if (as_plain()) { EXPECT_TRUE(same_bits(ours, plain)); }
+    Floats sum = gate;
+    oracle_->add(matrix(gate, cols), matrix(up, cols));
+    fast_->add(matrix(sum, cols), matrix(up, cols));
+    EXPECT_EQ(sum, gate);
+  }
+}
+
+/// What rounding x to int8 in blocks of 32 can change in a product with `weight`, at most: half a step of each block's scale.
+Floats rounding_bound(const Floats& x, int64_t rows, const Floats& weight, int64_t out, int64_t in, bool quantized) {
+  Floats bound(static_cast<size_t>(rows * out));
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t n = 0; n < out; ++n) {
+      double total = 0, sizes = 0;
+      for (int64_t b = 0; b < in; b += 32) {
+        double largest = 0, weights = 0;
+        for (int64_t k = b; k < std::min(b + 32, in); ++k) {
+          largest = std::max(largest, std::abs(double{x[static_cast<size_t>(r * in + k)]}));
+          weights += std::abs(double{weight[static_cast<size_t>(n * in + k)]});
+        }
+        total += largest / 254 * weights;
+        sizes += largest * weights;
+      }
+      bound[static_cast<size_t>(r * out + n)] = static_cast<float>((quantized ? total * 1.01 : 0) + sizes * double{kEpsilon} * static_cast<double>(in) + 1e-20);
+    }
+  }
+  return bound;
+}
+
+TEST_P(CpuOps, LinearOfEveryType) {
+  constexpr int64_t kOut = 48, kIn = 512;
+  for (int type = 0; type < kDTypeCount; ++type) {
+    const auto dtype = static_cast<DType>(type);
+    const TestWeight weight(dtype, kOut, kIn, static_cast<uint64_t>(type) + 3), bias(DType::f32, 1, kOut, 77);
+    const auto ours = weight.prepare(*fast_), theirs = weight.prepare(*oracle_), our_bias = bias.prepare(*fast_), their_bias = bias.prepare(*oracle_);
+    // The weight as floats: unit rows through the reference.
+    Floats unit(kIn * kIn, 0), columns(kIn * kOut), w(kOut * kIn);
+    for (size_t i = 0; i < kIn; ++i) unit[i * kIn + i] = 1;
+    oracle_->linear(step_.inputs(), matrix(unit, kIn), *theirs, nullptr, matrix(columns, kOut));
+    for (size_t k = 0; k < kIn; ++k)
+      for (size_t n = 0; n < kOut; ++n) w[n * kIn + k] = columns[k * kOut + n];
+    for (const int64_t rows : {1, 3, 8, 17}) {
+      Floats x = random_floats(static_cast<size_t>(rows * kIn), 5), y(static_cast<size_t>(rows * kOut)), expected(y.size());
+      fast_->linear(step_.inputs(), matrix(x, kIn), *ours, our_bias.get(), matrix(y, kOut));
+      oracle_->linear(step_.inputs(), matrix(x, kIn), *theirs, their_bias.get(), matrix(expected, kOut));
+      const Floats bound = rounding_bound(x, rows, w, kOut, kIn, traits(dtype).quantized);
+      for (size_t i = 0; i < y.size(); ++i)
+        ASSERT_NEAR(y[i], expected[i], bound[i] + std::abs(expected[i]) * 4 * kEpsilon) << to_string(dtype) << ", " << rows << " rows, " << i;
+    }
+  }
+}
+
+/// A matrix that was rounded while it was written gives what rounding it afterwards gives, and one that was overwritten never
+/// its old values.
+TEST_P(CpuOps, RowsRoundedOnTheWayAreTheSameRows) {
+  constexpr int64_t kN = 256, kRows = 11;
+  const TestWeight norm(DType::f32, 1, kN, 1), weight(DType::q8_0, 64, kN, 2);
+  const auto n = norm.prepare(*fast_), w = weight.prepare(*fast_);
+  Floats x = random_floats(kRows * kN, 3), normed(x.size()), y(kRows * 64), again(y.size());
+  fast_->rms_norm(matrix(x, kN), *n, 1e-5f, matrix(normed, kN));
+  fast_->linear(step_.inputs(), matrix(normed, kN), *w, nullptr, matrix(y, 64));
+  Floats copy = normed;
+  fast_->linear(step_.inputs(), matrix(copy, kN), *w, nullptr, matrix(again, 64));
+  EXPECT_TRUE(same_bits(y, again));
+
+  const int32_t rows[] = {4, 0};
+  Floats gathered(2 * kN), picked(2 * 64);
+  fast_->gather_rows(step_.inputs(), matrix(normed, kN), rows, matrix(gathered, kN));
+  fast_->linear(step_.inputs(), matrix(gathered, kN), *w, nullptr, matrix(picked, 64));
+  EXPECT_TRUE(std::equal(picked.begin(), picked.begin() + 64, y.begin() + 4 * 64));
+  EXPECT_TRUE(std::equal(picked.begin() + 64, picked.end(), y.begin()));
+
+  fast_->add(matrix(normed, kN), matrix(x, kN));
+  Floats added = normed, moved(y.size());
+  fast_->linear(step_.inputs(), matrix(normed, kN), *w, nullptr, matrix(y, 64));
+  fast_->linear(step_.inputs(), matrix(added, kN), *w, nullptr, matrix(moved, 64));
+  EXPECT_TRUE(same_bits(y, moved));
+  EXPECT_FALSE(same_bits(y, again));
+}
+
+TEST_P(CpuOps, FusedProductsEqualPlainOnes) {
+  constexpr int64_t kIn = 256, kRows = 13, kFfn = 96;
+  for (const DType dtype : {DType::q4_k, DType::q8_0, DType::f16, DType::f32}) {
+    const TestWeight q(dtype, 128, kIn, 1), k(DType::q6_k, 32, kIn, 2), v(dtype, 32, kIn, 3), bias(DType::f32, 1, 128, 4), small(DType::f32, 1, 32, 5);
+    const auto wq = q.prepare(*fast_), wk = k.prepare(*fast_), wv = v.prepare(*fast_), bq = bias.prepare(*fast_), bk = small.prepare(*fast_);
+    Floats x = random_floats(kRows * kIn, 6), copy = x;
+    Floats fused[3] = {Floats(kRows * 128), Floats(kRows * 32), Floats(kRows * 32)}, plain[3] = {fused[0], fused[1], fused[2]};
+    fast_->linear_qkv(step_.inputs(), matrix(x, kIn), {wq.get(), wk.get(), wv.get(), bq.get(), bk.get(), nullptr}, matrix(fused[0], 128), matrix(fused[1], 32), matrix(fused[2], 32));
+    fast_->linear(step_.inputs(), matrix(copy, kIn), *wq, bq.get(), matrix(plain[0], 128));
+    fast_->linear(step_.inputs(), matrix(copy, kIn), *wk, bk.get(), matrix(plain[1], 32));
+    fast_->linear(step_.inputs(), matrix(copy, kIn), *wv, nullptr, matrix(plain[2], 32));
+    for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(same_bits(fused[i], plain[i])) << to_string(dtype) << ", " << "qkv"[i];
+
+    const TestWeight gate(dtype, kFfn, kIn, 7), up(dtype, kFfn, kIn, 8), down(DType::q8_0, 64, kFfn, 9);
+    const auto wg = gate.prepare(*fast_), wu = up.prepare(*fast_), wd = down.prepare(*fast_);
+    Floats out(kRows * kFfn), g(out.size()), u(out.size()), scratch(out.size()), y(kRows * 64), z(y.size());
+    fast_->linear_gated(step_.inputs(), matrix(x, kIn), *wg, *wu, Activation::silu, matrix(out, kFfn), matrix(scratch, kFfn));
+    fast_->linear(step_.inputs(), matrix(x, kIn), *wg, nullptr, matrix(g, kFfn));
+    fast_->linear(step_.inputs(), matrix(x, kIn), *wu, nullptr, matrix(u, kFfn));
+    Floats separate(out.size());
+    oracle_->gated_activation(Activation::silu, matrix(g, kFfn), matrix(u, kFfn), matrix(separate, kFfn));
+    for (size_t i = 0; i < out.size(); ++i)
+      ASSERT_NEAR(out[i], separate[i], std::abs(separate[i]) * kEpsilon * (16 + 2 * std::abs(g[i])) + 1e-30f) << to_string(dtype);
+    fast_->linear(step_.inputs(), matrix(out, kFfn), *wd, nullptr, matrix(y, 64));
+    Floats again = out;
+    fast_->linear(step_.inputs(), matrix(again, kFfn), *wd, nullptr, matrix(z, 64));
+    EXPECT_TRUE(same_bits(y, z)) << to_string(dtype);
+  }
+}
+
+TEST_P(CpuOps, EmbedEqualsTheReference) {
+  for (const DType dtype : {DType::f32, DType::f16, DType::q4_0, DType::q6_k}) {
+    const TestWeight table(dtype, 6, 256, 11);
+    const TestStep padded({{{5, 1, 4}, 0, {0}}}, 2);
+    Floats ours(5 * 256, 99), theirs(ours.size());
+    fast_->embed(padded.inputs(), *table.prepare(*fast_), matrix(ours, 256));
+    oracle_->embed(padded.inputs(), *table.prepare(*oracle_), matrix(theirs, 256));
+    EXPECT_EQ(ours, theirs) << to_string(dtype);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Isas, CpuOps, testing::ValuesIn(fast_backend_names()), [](const auto& each) { return test_name(each.param); });
+
+struct AttentionCase {
+  int32_t heads = 4, kv_heads = 2, head_dim = 64, window = 0;
+  DType dtype = DType::f16;
+  bool long_context = false;  // past two spans
+};
+
+std::string name_of(const AttentionCase& c) {
+  return std::to_string(c.heads) + "_" + std::to_string(c.kv_heads) + "_" + std::to_string(c.head_dim) + "_w" + std::to_string(c.window) + "_" + std::string(to_string(c.dtype));
+}
+
+class CpuAttention : public testing::TestWithParam<std::tuple<std::string, AttentionCase>> {};
+
+/// One backend in the lock step of the test.
+struct Side {
+  Side(const std::string& isa, int threads, const AttentionCase& shape) : backend(open_cpu_backend(isa, threads)) {
+    PM_CHECK(backend->reserve_scratch({.rows = 512, .seqs = 3, .logit_rows = 3, .context_max = 1024}, shape.heads, shape.head_dim, 8, 8));
+    auto made = backend->allocate_kv({.layers = 2, .kv_heads = shape.kv_heads, .head_dim = shape.head_dim, .dtype = shape.dtype, .group_of_layer = {0, 0}, .blocks = {130}});
+    PM_CHECK(made, "{}", made.error().message);
+    pool = std::move(*made);
+  }
+  void run(const StepInputs& step, const AttentionShape& shape, const RopeTable& rope, const Floats& queries, const Floats& keys, Floats values) {
+    q = queries;
+    k = keys;
+    out.assign(q.size(), 7);
+    const int64_t q_cols = int64_t{shape.heads} * shape.head_dim, kv_cols = int64_t{shape.kv_heads} * shape.head_dim;
+    backend->rope_store(step, shape, rope, matrix(q, q_cols), matrix(k, kv_cols), matrix(values, kv_cols), {pool.get()});
+    backend->attention(step, shape, matrix(q, q_cols), {pool.get()}, matrix(out, q_cols));
+  }
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<KvPool> pool;
+  Floats q, k, out;
+};
+
+/// Three sequences that grow past a span in steps of odd sizes, their blocks all over the pool.
+TEST_P(CpuAttention, EqualsTheReference) {
+  const auto& [isa, c] = GetParam();
+  Side fast(isa, 3, c), alone(isa, 1, c), plain("plain", 2, c), oracle("reference", 2, c);
+  RopeTable rope{.scale = 1.1f};
+  for (int32_t i = 0; i < c.head_dim / 2; ++i) rope.inv_freq.push_back(std::pow(100.0f, -2.0f * static_cast<float>(i) / static_cast<float>(c.head_dim)));
+  std::vector<std::vector<int32_t>> tables(3);
+  for (int32_t i = 0; i < 120; ++i) tables[static_cast<size_t>(i % 3)].push_back((i * 37 + 11) % 130);
+
+  int32_t done[3] = {0, 0, 0};
+  uint64_t seed = 1;
+  for (const std::array<int32_t, 3>& counts : {std::array{250, 1, 10}, {5, 3, 30}, {1, 1, 1}, {c.long_context ? 258 : 9, 16, 1}, {1, 1, 1}, {c.long_context ? 60 : 3, 5, 20}}) {
+    std::vector<TestSequence> sequences;
+    for (size_t s = 0; s < 3; ++s) sequences.push_back({std::vector<int32_t>(static_cast<size_t>(counts[s])), done[s], tables[s]});
+    const TestStep step(sequences, 1);
+    const auto rows = static_cast<size_t>(step.inputs().shape.rows);
+    const AttentionShape shape{.layer = 1, .heads = c.heads, .kv_heads = c.kv_heads, .head_dim = c.head_dim,
+                               .scale = 1 / std::sqrt(static_cast<float>(c.head_dim)), .window = c.window};
+    const Floats q = random_floats(rows * static_cast<size_t>(c.heads * c.head_dim), ++seed, 1.5),
+                 k = random_floats(rows * static_cast<size_t>(c.kv_heads * c.head_dim), ++seed, 1.5), v = random_floats(k.size(), ++seed);
+    for (Side* side : {&fast, &alone, &plain, &oracle}) side->run(step.inputs(), shape, rope, q, k, v);
+    EXPECT_TRUE(same_bits(fast.q, oracle.q) && same_bits(fast.k, oracle.k)) << "rotation";
+    EXPECT_TRUE(same_bits(fast.out, alone.out)) << "one task or many";
+    if (isa != "avx512" && isa != "avx512_vnni") { EXPECT_TRUE(same_bits(fast.out, plain.out)) << "as the plain instance"; }
+    // Scores of up to about 15 are off by their own rounding, weights by e to that, and a value is a mean of about |v| ≤ 5.
+    const float tolerance = 5 * kEpsilon * (15 * static_cast<float>(c.head_dim) / 8 + 60);
+    const size_t real = (rows - 1) * static_cast<size_t>(c.heads * c.head_dim);
+    for (size_t i = 0; i < real; ++i) ASSERT_NEAR(fast.out[i], oracle.out[i], tolerance) << "element " << i;
+    for (size_t s = 0; s < 3; ++s) done[s] += counts[s];
+  }
+  // The caches hold the same bits.
+  const auto &ours = static_cast<const CpuKvPool&>(*fast.pool), &theirs = static_cast<const CpuKvPool&>(*oracle.pool);
+  const size_t head_bytes = ours.device_bytes / (2 * 130 * static_cast<size_t>(c.kv_heads));
+  for (int32_t layer = 0; layer < 2; ++layer)
+    for (int32_t block = 0; block < 130; ++block)
+      for (int32_t head = 0; head < c.kv_heads; ++head)
+        ASSERT_EQ(std::memcmp(ours.head_block(layer, block, head).keys, theirs.head_block(layer, block, head).keys, head_bytes), 0) << block;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, CpuAttention,
+    testing::Combine(testing::ValuesIn(fast_backend_names()),
+                     testing::Values(AttentionCase{.dtype = DType::f32}, AttentionCase{.long_context = true}, AttentionCase{.dtype = DType::bf16}, AttentionCase{.dtype = DType::q8_0},
+                                     AttentionCase{.heads = 14}, AttentionCase{.heads = 6, .head_dim = 6}, AttentionCase{.heads = 3, .kv_heads = 3, .head_dim = 2, .dtype = DType::f32},
+                                     AttentionCase{.heads = 9, .kv_heads = 3, .head_dim = 96, .dtype = DType::q8_0}, AttentionCase{.heads = 7, .kv_heads = 1, .head_dim = 128},
+                                     AttentionCase{.heads = 2, .head_dim = 256}, AttentionCase{.heads = 100, .kv_heads = 2, .head_dim = 8},
+                                     AttentionCase{.window = 1}, AttentionCase{.window = 100, .dtype = DType::q8_0}, AttentionCase{.window = 300, .dtype = DType::f32, .long_context = true})),
+    [](const auto& each) { return test_name(std::get<0>(each.param) + "_" + name_of(std::get<1>(each.param))); });
+
+TEST(CpuBackendChoice, RefusesByName) {
+  const auto unknown = make_cpu_backend("sse9");
+  ASSERT_FALSE(unknown);
+  EXPECT_NE(unknown.error().message.find("plain"), std::string::npos) << unknown.error().message;
+  for (int i = 0; i < kIsaCount; ++i) {
+    const auto isa = static_cast<Isa>(i);
+    const auto made = make_cpu_backend(to_string(isa), 1);
+    EXPECT_EQ(made.has_value(), isa_available(isa)) << to_string(isa);
+    if (!made) { EXPECT_EQ(made.error().code, ErrorCode::unsupported) << made.error().message; }
+  }
+  EXPECT_EQ(make_cpu_backend("reference", 1).value()->device().isa, "reference");
+}
+
+}  // namespace
+}  // namespace pagemill
