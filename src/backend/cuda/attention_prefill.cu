@@ -6,6 +6,7 @@
 // Grid: (tiles, kv_heads); tiles is bounded by the host, ⌈rows · group / 128⌉ + sequences, and found on the device; those with the longest
 //   contexts start first. Block: 8 warps of 16 pairs each (4 at dim 256); keys and values arrive 64 tokens at a time in two stages.
 // Bytes: per tile its context's keys and values (from L2 mostly). FLOPs: 4 · pairs · context · dim. Expected: 60 % of mma.sync's rate.
+#include "backend/cuda/attention_hopper.h"
 #include "backend/cuda/attention_runs.h"
 #include "backend/cuda/attention_tile.h"
 
@@ -139,6 +140,7 @@ cudaError_t launch_prefill(const KernelContext& c, const AttentionArgs& a) {
 }  // namespace
 
 cudaError_t prefill_attention(const KernelContext& c, const AttentionArgs& a) {
+  if (has_hopper_attention(c, a.kv.head_dim)) return hopper_prefill_attention(c, a);
   return with_element(a.type, [&](auto t) {
     using T = decltype(t);
     switch (a.kv.head_dim) {

@@ -95,7 +95,9 @@ cudaError_t rope_store(const KernelContext& context, const RopeStoreArgs& args);
 cudaError_t copy_blocks(const KernelContext& context, void* base, size_t layer_stride, int layers, size_t block_bytes, const int2* pairs, int count);
 
 // --- Matrix products for few rows (skinny.cu) -----------------------------------------------------------------------------------
-inline constexpr int kSkinnyRowsMax = 64;  // of one launch; the launchers repeat themselves for more (deterministic mode)
+/// Rows of one launch, 64 or 128; given more, the launchers repeat themselves, reading the weights each time (deterministic mode does
+/// so for any number of rows; otherwise cuBLASLt is faster from there on).
+int skinny_rows_max(const KernelContext& context);
 
 /// out[r] = x[r] · weightᵀ (+ bias) (+ residual[r]).   x [rows, in], weight [out, in]
 struct LinearArgs {

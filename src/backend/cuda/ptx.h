@@ -22,16 +22,9 @@ __device__ __forceinline__ uint32_t shared_address(const void* shared) { return 
 __device__ __forceinline__ void cp_async_16(void* shared, const void* global, int bytes = 16) {
   asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(bytes) : "memory");
 }
-/// The same for bytes that nobody reads again: they leave L2 first.
-__device__ __forceinline__ uint64_t evict_first_policy() {
-  uint64_t policy;
-  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
-  return policy;
-}
-__device__ __forceinline__ void cp_async_16_once(void* shared, const void* global, int bytes, uint64_t policy) {
-  asm volatile("cp.async.cg.shared.global.L2::cache_hint.L2::256B [%0], [%1], 16, %2, %3;" ::"r"(shared_address(shared)), "l"(global),
-               "r"(bytes), "l"(policy)
-               : "memory");
+/// The same for a run of bytes read once: L2 fetches 256 at a time.
+__device__ __forceinline__ void cp_async_16_once(void* shared, const void* global, int bytes) {
+  asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(bytes) : "memory");
 }
 /// Closes the group of this thread's copies since the last one.
 __device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
@@ -118,4 +111,8 @@ __device__ __forceinline__ void let_next_kernel_start() {
 }
 
 }  // namespace pagemill::cuda::ptx
+#endif
+
+#if PM_NVCC && (!defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL))
+#include "backend/cuda/ptx_hopper.h"
 #endif

@@ -11,6 +11,7 @@
 // Bytes: the weights once (2·N·K) and x once per block from L2 (M·K·2 · N / tile rows). 96 KB are in flight per multiprocessor,
 //   and before the previous kernel has ended already (programmatic launch). Expected: 90 % of the read bandwidth for M ≤ 16.
 // Order of sums: by k within a warp, then by warp: the same for every M, so a row does not depend on the others.
+#include "backend/cuda/skinny_hopper.h"
 #include "backend/cuda/skinny_ops.h"
 
 namespace pagemill::cuda {
@@ -24,7 +25,7 @@ constexpr int kBlocksPerMultiprocessor = 2;
 template <int units>
 struct Ring {
   static constexpr int kSlices = 4 * units;        // rows g and g + 8 of each unit, two halves of 32
-  static constexpr int kStages = units == 1 ? 3 : units == 2 ? 3 : 3;
+  static constexpr int kStages = 3;
   static constexpr int kWarpBytes = kStages * kSlices * kSliceBytes;
   static constexpr int kSumFloats = units * kUnitRows * 8;            // of one warp and 8 columns
   static constexpr size_t kSharedBytes = size_t{kWarps} * kWarpBytes + 2 * kWarps * kSumFloats * sizeof(float);
@@ -50,7 +51,6 @@ __global__ void __launch_bounds__(kWarps * kWarp, columns <= 2 ? 4 / units : 1)
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
   unsigned char* const ring = shared + warp * R::kWarpBytes + lane * 16;
   float* const sums = reinterpret_cast<float*>(shared + kWarps * R::kWarpBytes);
-  const uint64_t policy = ptx::evict_first_policy();
   const int tile_step = gridDim.x;
 
   // --- Loads, R::kStages turns ahead -------------------------------------------------------------------------------------------
@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(kWarps * kWarp, columns <= 2 ? 4 / units : 1)
           for (int h = 0; h < 2; ++h) {
             const int k = ahead.turn * kTurn + h * 32;
             const bool inside = k + 8 * t < in;
-            ptx::cp_async_16_once(to + (u * 4 + r * 2 + h) * kSliceBytes, inside ? row[u][r] + k : row[u][r] - 8 * t, inside ? 16 : 0, policy);
+            ptx::cp_async_16_once(to + (u * 4 + r * 2 + h) * kSliceBytes, inside ? row[u][r] + k : row[u][r] - 8 * t, inside ? 16 : 0);
           }
         }
       }
@@ -187,29 +187,41 @@ cudaError_t launch_skinny(const KernelContext& c, const Op& op, const T* x, int 
 
 template <class T, class Op>
 cudaError_t run(const KernelContext& c, const Op& op, const T* x, int rows, int in) {
+  if (rows >= kHopperRowsMin && skinny_rows_max(c) == kHopperRowsMax) return hopper_product(c, op, x, rows);
   if (rows <= 8) return launch_skinny<T, Op, 1, 1>(c, op, x, rows, in);
   if (rows <= 16) return launch_skinny<T, Op, 2, 2>(c, op, x, rows, in);
   if (rows <= 32) return launch_skinny<T, Op, 4, 4>(c, op, x, rows, in);
-  return launch_skinny<T, Op, 4, 8>(c, op, x, rows, in);
+  return launch_skinny<T, Op, 2, 8>(c, op, x, rows, in);
+}
+
+/// Calls f(first row, rows) for as many launches as it takes.
+template <class F>
+cudaError_t in_parts(const KernelContext& c, int rows, F f) {
+  const int most = skinny_rows_max(c);
+  for (int begin = 0; begin < rows; begin += most) {
+    const cudaError_t error = f(begin, min(rows - begin, most));
+    if (error != cudaSuccess) return error;
+  }
+  return cudaSuccess;
 }
 
 bool bad_shape(int rows, int in) { return rows < 0 || in <= 0 || in % 8 != 0; }
 
 }  // namespace
 
+int skinny_rows_max(const KernelContext& c) { return c.arch == 90 && PM_NVCC && !c.deterministic ? kHopperRowsMax : 64; }
+
 cudaError_t linear_skinny(const KernelContext& c, const LinearArgs& a) {
   if (bad_shape(a.rows, a.in)) return cudaErrorInvalidValue;
   return with_element(a.type, [&](auto t) {
     using T = decltype(t);
-    for (int begin = 0; begin < a.rows; begin += kSkinnyRowsMax) {
+    return in_parts(c, a.rows, [&](int begin, int rows) {
       const int64_t offset = static_cast<int64_t>(begin) * a.out_features;
       const PlainOp<T> op{static_cast<const T*>(a.weight), a.bias, a.residual == nullptr ? nullptr : static_cast<const T*>(a.residual) + offset,
                           a.out_f32 ? nullptr : static_cast<T*>(a.out) + offset, a.out_f32 ? static_cast<float*>(a.out) + offset : nullptr,
                           a.in, a.out_features};
-      const cudaError_t error = run<T>(c, op, static_cast<const T*>(a.x) + static_cast<int64_t>(begin) * a.in, min(a.rows - begin, kSkinnyRowsMax), a.in);
-      if (error != cudaSuccess) return error;
-    }
-    return cudaSuccess;
+      return run<T>(c, op, static_cast<const T*>(a.x) + static_cast<int64_t>(begin) * a.in, rows, a.in);
+    });
   });
 }
 
@@ -217,12 +229,10 @@ cudaError_t gated_skinny(const KernelContext& c, const GatedArgs& a) {
   if (bad_shape(a.rows, a.in) || a.ffn % 8 != 0) return cudaErrorInvalidValue;
   return with_element(a.type, [&](auto t) {
     using T = decltype(t);
-    for (int begin = 0; begin < a.rows; begin += kSkinnyRowsMax) {
+    return in_parts(c, a.rows, [&](int begin, int rows) {
       const GatedOp<T> op{static_cast<const T*>(a.gate), static_cast<const T*>(a.up), static_cast<T*>(a.out) + static_cast<int64_t>(begin) * a.ffn, a.in, a.ffn};
-      const cudaError_t error = run<T>(c, op, static_cast<const T*>(a.x) + static_cast<int64_t>(begin) * a.in, min(a.rows - begin, kSkinnyRowsMax), a.in);
-      if (error != cudaSuccess) return error;
-    }
-    return cudaSuccess;
+      return run<T>(c, op, static_cast<const T*>(a.x) + static_cast<int64_t>(begin) * a.in, rows, a.in);
+    });
   });
 }
 
@@ -231,17 +241,15 @@ cudaError_t qkv_skinny(const KernelContext& c, const QkvArgs& a) {
   return with_element(a.type, [&](auto t) {
     using T = decltype(t);
     const int half = a.kv.head_dim / 2;
-    for (int begin = 0; begin < a.rows; begin += kSkinnyRowsMax) {
+    return in_parts(c, a.rows, [&](int begin, int rows) {
       QkvOp<T> op{{}, {}, a.angles + static_cast<int64_t>(begin) * half, a.slots + begin, static_cast<T*>(a.q) + static_cast<int64_t>(begin) * a.heads * a.kv.head_dim,
                   static_cast<unsigned char*>(a.kv.base), a.in, a.heads, a.kv.kv_heads, a.kv.head_dim};
       for (int i = 0; i < 3; ++i) {
         op.weight[i] = static_cast<const T*>(a.weight[i]);
         op.bias[i] = a.bias[i];
       }
-      const cudaError_t error = run<T>(c, op, static_cast<const T*>(a.x) + static_cast<int64_t>(begin) * a.in, min(a.rows - begin, kSkinnyRowsMax), a.in);
-      if (error != cudaSuccess) return error;
-    }
-    return cudaSuccess;
+      return run<T>(c, op, static_cast<const T*>(a.x) + static_cast<int64_t>(begin) * a.in, rows, a.in);
+    });
   });
 }
 

@@ -1,0 +1,196 @@
+// Matrix products for 17 … 128 rows on sm_90a, still bound by reading the weights; skinny.cu is the portable twin.
+//
+// Shapes: x [M, K] (M padded to 32, 64 or 128), weights [N, K]. A tile is 128 weight rows (8 units of skinny_ops.h): two warpgroups
+// of 64, whose wgmma has the weights as A and x as B, both from shared memory.
+// Grid: clusters of 1, 2 or 4 blocks, all resident at once; a cluster takes tiles c, c + clusters, …; its blocks split K, and each
+//   adds up a share of the tile's sums over the cluster's shared memories, in the order of k. So few tiles still fill the device.
+// The stream: stages of 64 of k (16 KB of weights and M · 128 bytes of x), copied by cp.async into swizzled tiles; the first weights are
+//   on their way before the previous kernel has ended.
+// Bytes: the weights once (2·N·K) and x from L2 once per tile (M / 128 of that). Expected: 85 % of the read bandwidth.
+#include "backend/cuda/skinny_hopper.h"
+
+#include "backend/cuda/skinny_ops.h"
+#include "backend/cuda/swizzle.h"
+
+namespace pagemill::cuda {
+namespace {
+
+constexpr int kThreads = 256, kTileRows = 128, kStep = 64;
+constexpr int kUnits = kTileRows / kUnitRows;
+
+template <int columns>
+struct Plan {
+  static constexpr int kStages = columns == 32 ? 4 : 3;
+  static constexpr int kWeightBytes = kTileRows * kTileRowBytes, kStageBytes = kWeightBytes + columns * kTileRowBytes;
+  static constexpr int kSumStride = kTileRows + 4;                       // floats from one column to the next; the 4 spread the banks
+  static constexpr size_t kSharedBytes = size_t{kStages} * kStageBytes + size_t{columns} * kSumStride * sizeof(float);
+  static constexpr int kBlocksPerMultiprocessor = columns <= 64 ? 2 : 1;
+};
+
+#if PM_NVCC
+template <class T, class Op, int columns>
+__global__ void __launch_bounds__(kThreads, Plan<columns>::kBlocksPerMultiprocessor)
+    hopper_kernel(const Op op, const T* x, int rows, int in, int steps, int tiles) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  using P = Plan<columns>;
+  unsigned char* const shared = dynamic_shared<unsigned char>();
+  float* const sums = reinterpret_cast<float*>(shared + P::kStages * P::kStageBytes);
+  const int splits = static_cast<int>(ptx::cluster_blocks()), rank = static_cast<int>(ptx::cluster_rank());
+  const int first_step = steps * rank / splits, my_steps = steps * (rank + 1) / splits - first_step;
+  const int cluster = blockIdx.x / splits, clusters = gridDim.x / splits;
+  const int chunk = threadIdx.x % 8, line = threadIdx.x / 8;  // this thread copies chunk `chunk` of rows line, line + 32, …
+
+  // --- Loads ---------------------------------------------------------------------------------------------------------------------
+  constexpr int kWeightLines = kTileRows / 32, kXLines = columns / 32;
+  int load_tile = cluster, load_step = 0;
+  const T* weight_row[kWeightLines];
+  const auto find_rows = [&] {
+#pragma unroll
+    for (int i = 0; i < kWeightLines; ++i) {
+      const int row = line + i * 32;
+      weight_row[i] = op.row(load_tile * kUnits + row / kUnitRows, row % kUnitRows) + chunk * 8;
+    }
+  };
+  if (load_tile < tiles) find_rows();
+  const auto load_weights = [&](int stage) {
+    const int k = (first_step + load_step) * kStep;
+    const bool inside = k + chunk * 8 < in;
+    unsigned char* const to = shared + stage * P::kStageBytes;
+#pragma unroll
+    for (int i = 0; i < kWeightLines; ++i)
+      ptx::cp_async_16_once(to + tile_chunk_offset(line + i * 32, chunk), inside ? weight_row[i] + k : weight_row[i] - chunk * 8, inside ? 16 : 0);
+  };
+  const auto load_x = [&](int stage, int step) {
+    const int k = (first_step + step) * kStep + chunk * 8;
+    unsigned char* const to = shared + stage * P::kStageBytes + P::kWeightBytes;
+#pragma unroll
+    for (int i = 0; i < kXLines; ++i) {
+      const int row = line + i * 32;
+      const bool inside = row < rows && k < in;
+      ptx::cp_async_16(to + tile_chunk_offset(row, chunk), inside ? x + static_cast<int64_t>(row) * in + k : x, inside ? 16 : 0);
+    }
+  };
+  const auto advance = [&] {
+    if (++load_step < my_steps) return;
+    load_step = 0;
+    load_tile += clusters;
+    if (load_tile < tiles) find_rows();
+  };
+  constexpr int kAhead = P::kStages - 1;
+  // Weights first, before the previous kernel has ended; then the x that belongs to them.
+  {
+    int steps_of[kAhead];
+    bool wanted[kAhead];
+#pragma unroll
+    for (int stage = 0; stage < kAhead; ++stage) {
+      wanted[stage] = load_tile < tiles && my_steps > 0;
+      steps_of[stage] = load_step;
+      if (wanted[stage]) {
+        load_weights(stage);
+        advance();
+      }
+    }
+    ptx::let_next_kernel_start();
+    ptx::wait_for_previous_kernel();
+#pragma unroll
+    for (int stage = 0; stage < kAhead; ++stage) {
+      if (wanted[stage]) load_x(stage, steps_of[stage]);
+      ptx::cp_async_commit();
+    }
+  }
+
+  // --- Products ------------------------------------------------------------------------------------------------------------------
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
+  int stage = 0;
+  bool sums_in_use = false;
+  for (int tile = cluster; tile < tiles; tile += clusters) {
+    float d[columns / 2];
+    for (int step = 0; step < my_steps; ++step) {
+      ptx::cp_async_wait<kAhead - 1>();
+      ptx::fence_for_wgmma();
+      __syncthreads();  // the stage has arrived for everyone, and everyone is done with the stage before it
+      const unsigned char* const from = shared + stage * P::kStageBytes;
+      const uint64_t a = ptx::wgmma_tile(from + warp / 4 * (64 * kTileRowBytes), kTileGroupBytes);
+      const uint64_t b = ptx::wgmma_tile(from + P::kWeightBytes, kTileGroupBytes);
+      ptx::wgmma_fence();
+#pragma unroll
+      for (int k = 0; k < kStep / 16; ++k) ptx::wgmma(d, ptx::wgmma_advance(a, k * 32), ptx::wgmma_advance(b, k * 32), step + k, T{});
+      ptx::wgmma_commit();
+      const int next = stage == 0 ? P::kStages - 1 : stage - 1;  // the stage before this one
+      if (load_tile < tiles) {
+        load_weights(next);
+        load_x(next, load_step);
+        advance();
+      }
+      ptx::cp_async_commit();
+      ptx::wgmma_wait<0>();
+      stage = stage + 1 == P::kStages ? 0 : stage + 1;
+    }
+
+    // --- The cluster's sums ---------------------------------------------------------------------------------------------------------
+    if (sums_in_use) ptx::cluster_wait();  // everyone has read the last tile's
+#pragma unroll
+    for (int i = 0; i < columns / 8; ++i) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) sums[(i * 8 + 2 * t + e % 2) * P::kSumStride + warp * 16 + g + e / 2 * 8] = d[4 * i + e];
+    }
+    ptx::cluster_arrive();
+    ptx::cluster_wait();
+    for (int item = threadIdx.x; item < kUnits * 8 * columns; item += kThreads) {
+      const int j = item % 8, unit = item / 8 % kUnits, m = item / (8 * kUnits) * splits + rank;
+      if (m >= rows) break;
+      const float* at = sums + m * P::kSumStride + unit * kUnitRows + j;
+      float low = 0, high = 0;
+      for (int r = 0; r < splits; ++r) {
+        const uint32_t there = ptx::cluster_address(at, r);
+        low += ptx::load_cluster_f32(there);
+        high += ptx::load_cluster_f32(there + 32);
+      }
+      op.emit(tile * kUnits + unit, j, m, low, high);
+    }
+    __syncwarp();
+    ptx::cluster_arrive();
+    sums_in_use = true;
+  }
+  if (sums_in_use) ptx::cluster_wait();  // nobody leaves while its sums are being read
+#endif
+}
+
+template <class T, class Op, int columns>
+cudaError_t launch_columns(const KernelContext& c, const Op& op, const T* x, int rows, int in) {
+  using P = Plan<columns>;
+  const int tiles = (op.units() + kUnits - 1) / kUnits, steps = (in + kStep - 1) / kStep;
+  const int slots = c.multiprocessors * P::kBlocksPerMultiprocessor;
+  // Enough splits to fill the device, and to leave a small last round.
+  int splits = tiles >= 4 * slots ? 1 : tiles >= 2 * slots ? 2 : 4;
+  while (splits > 1 && steps < 4 * splits) splits /= 2;
+  const int at_once = slots / splits, rounds = (tiles + at_once - 1) / at_once, clusters = (tiles + rounds - 1) / rounds;
+  return launch(hopper_kernel<T, Op, columns>,
+                {.grid = static_cast<unsigned>(clusters * splits), .block = kThreads, .dynamic_shared_bytes = P::kSharedBytes,
+                 .cluster = static_cast<unsigned>(splits), .programmatic = c.programmatic},
+                c.stream, op, x, rows, in, steps, tiles);
+}
+
+template <class T, class Op>
+cudaError_t run(const KernelContext& c, const Op& op, const T* x, int rows, int in) {
+  if (rows <= 32) return launch_columns<T, Op, 32>(c, op, x, rows, in);
+  if (rows <= 64) return launch_columns<T, Op, 64>(c, op, x, rows, in);
+  return launch_columns<T, Op, 128>(c, op, x, rows, in);
+}
+#else
+template <class T, class Op>
+cudaError_t run(const KernelContext&, const Op&, const T*, int, int) {
+  return cudaErrorInvalidValue;  // the emulated device is no sm_90a
+}
+#endif
+
+}  // namespace
+
+cudaError_t hopper_product(const KernelContext& c, const PlainOp<__half>& op, const __half* x, int rows) { return run<__half>(c, op, x, rows, op.in); }
+cudaError_t hopper_product(const KernelContext& c, const PlainOp<__nv_bfloat16>& op, const __nv_bfloat16* x, int rows) { return run<__nv_bfloat16>(c, op, x, rows, op.in); }
+cudaError_t hopper_product(const KernelContext& c, const GatedOp<__half>& op, const __half* x, int rows) { return run<__half>(c, op, x, rows, op.in); }
+cudaError_t hopper_product(const KernelContext& c, const GatedOp<__nv_bfloat16>& op, const __nv_bfloat16* x, int rows) { return run<__nv_bfloat16>(c, op, x, rows, op.in); }
+cudaError_t hopper_product(const KernelContext& c, const QkvOp<__half>& op, const __half* x, int rows) { return run<__half>(c, op, x, rows, op.in); }
+cudaError_t hopper_product(const KernelContext& c, const QkvOp<__nv_bfloat16>& op, const __nv_bfloat16* x, int rows) { return run<__nv_bfloat16>(c, op, x, rows, op.in); }
+
+}  // namespace pagemill::cuda
