@@ -46,6 +46,13 @@ __global__ void __launch_bounds__(512) read_kernel(const uint4* from, size_t vec
   if (all == 0x12345678u) *to = all;
 }
 
+/// --rows 1,16: only those.
+std::vector<int> chosen_rows;
+std::vector<int> rows_wanted(std::vector<int> all) {
+  if (!chosen_rows.empty()) all = chosen_rows;
+  return all;
+}
+
 class Bench {
  public:
   explicit Bench(KernelContext context) : context_(context), pool_(kPoolBytes) {
@@ -163,7 +170,7 @@ struct Buffers {
 
 void bench_linear(Bench& b) {
   for (const ModelShape& m : kModels) {
-    for (const int rows : {1, 8, 16, 32, 64}) {
+    for (const int rows : rows_wanted({1, 8, 16, 32, 64})) {
       Buffers buffers(b, m, rows, 16);
       Array<uint8_t> kv(cuda::kv_layer_block_bytes(m.kv_heads, m.dim) * static_cast<size_t>(rows));
       const KernelContext& c = b.context();
@@ -281,7 +288,15 @@ void bench_step(Bench& b) {
     const size_t row = static_cast<size_t>(m.hidden) * 2, per_layer = row * static_cast<size_t>(m.qkv_out() + m.heads * m.dim + 3 * m.ffn), head = row * static_cast<size_t>(m.vocab);
     Array<uint8_t> weights(per_layer * static_cast<size_t>(m.layers) + head);
     b.fill(weights.get(), weights.size());
-    for (const int rows : {1, 8, 16, 32, 64}) {
+    {
+      Array<uint32_t> sink(4);
+      const double us = b.time([&] {
+        GPU_CHECK(cuda::launch(read_kernel, {.grid = static_cast<unsigned>(2 * b.context().multiprocessors), .block = 512}, b.context().stream,
+                               reinterpret_cast<const uint4*>(weights.get()), weights.size() / 16, sink.get()));
+      }, 1);
+      b.print(m.name, "read all weights", 0, us, static_cast<double>(weights.size()));
+    }
+    for (const int rows : rows_wanted({1, 8, 16, 32, 64})) {
       const int context = 576;
       Buffers buffers(b, m, rows, context);
       const size_t kv_layer = cuda::kv_layer_block_bytes(m.kv_heads, m.dim) * static_cast<size_t>(rows) * static_cast<size_t>(Buffers::blocks(context));
@@ -338,7 +353,9 @@ int main(int argc, char** argv) {
     const std::string word = argv[i];
     if (word == "--portable") context.arch = 80;
     else if (word == "--plain-launch") context.programmatic = false;
-    else wanted.insert(word);
+    else if (word == "--rows" && i + 1 < argc) {
+      for (const char* at = argv[++i]; at != nullptr; at = std::strchr(at, ',') == nullptr ? nullptr : std::strchr(at, ',') + 1) chosen_rows.push_back(std::atoi(at));
+    } else wanted.insert(word);
   }
   Bench bench(context);
   bench_limits(bench);

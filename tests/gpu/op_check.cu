@@ -169,7 +169,7 @@ void check_qkv(Options& o, ElementType type, int rows, int in, int heads, int kv
   std::vector<int32_t> positions(static_cast<size_t>(rows)), slots(static_cast<size_t>(rows));
   for (int r = 0; r < rows; ++r) {
     positions[static_cast<size_t>(r)] = 1000 + 37 * r;
-    slots[static_cast<size_t>(r)] = r == 1 ? -1 : (r * 5 + 3) % (blocks * 16);
+    slots[static_cast<size_t>(r)] = r == 1 ? -1 : (r * 11 + 3) % (blocks * 16);
   }
   std::vector<float> inv_freq(static_cast<size_t>(half));
   for (int i = 0; i < half; ++i) inv_freq[static_cast<size_t>(i)] = std::pow(10000.0f, -2.0f * static_cast<float>(i) / static_cast<float>(dim));

@@ -54,7 +54,7 @@ inline constexpr size_t kPortableSharedBytes = 99 * 1024;
 struct LaunchShape {
   dim3 grid = 1;
   dim3 block = 1;
-  size_t dynamic_shared_bytes = 0;  // above 48 KB the kernel's limit is raised first
+  size_t dynamic_shared_bytes = 0;  // above 32 KB the kernel's limit is raised first
   unsigned cluster = 1;             // blocks of a cluster, along x
   bool programmatic = false;        // may start before the kernel ahead in the stream has ended: it must wait with griddepcontrol
 };
@@ -88,7 +88,7 @@ T* dynamic_shared() {
 template <class... Parameters, class... Arguments>
 cudaError_t launch(void (*kernel)(Parameters...), const LaunchShape& shape, cudaStream_t stream, Arguments&&... arguments) {
 #if PM_NVCC
-  if (shape.dynamic_shared_bytes > 48 * 1024) {
+  if (shape.dynamic_shared_bytes > 32 * 1024) {  // the default limit of 48 KB counts static shared memory too
     const cudaError_t raised = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                     static_cast<int>(shape.dynamic_shared_bytes));
     if (raised != cudaSuccess) return raised;

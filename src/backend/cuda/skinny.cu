@@ -4,10 +4,11 @@
 // weight rows (a "unit", skinny_ops.h), so that at M = 1 the tensor cores do the dot products for free.
 // Grid: at most two blocks per multiprocessor, all resident at once; block b takes tiles (1, 2 or 4 units) b, b + grid, …
 //   The 8 warps of a block split K in turns of 64; their sums meet in shared memory in a fixed order.
-// The stream: each lane copies (cp.async, 16 bytes) exactly those bytes that it will feed to the tensor cores itself, into slots
-//   that only it reads. So a warp's loads run ahead without any barrier, also across tiles, and conflict-free by construction.
-//   This works because a sum over k may pair k in any order: in a turn of 32, lane 4·g + t takes elements 8·t … 8·t + 7 of
-//   row g, for weights and x alike, and calls them k = 2·t, 2·t + 1, 2·t + 8, 2·t + 9 of two products.
+// The stream: a warp copies (cp.async) whole lines, 128 bytes of 4 rows at a time, into a ring that it alone reads. So its loads run
+//   ahead without any barrier of the block, also across tiles. Each 16 bytes land where the lane that feeds them to the tensor
+//   cores reads 16 bytes at once, conflict-free, without ldmatrix: a sum over k may pair k in any order, so in a turn of 32
+//   lane 4·g + t takes elements 8·t … 8·t + 7 of row g, for weights and x alike, and calls them k = 2·t, 2·t + 1, 2·t + 8, 2·t + 9
+//   of two products.
 // Bytes: the weights once (2·N·K) and x once per block from L2 (M·K·2 · N / tile rows). 96 KB are in flight per multiprocessor,
 //   and before the previous kernel has ended already (programmatic launch). Expected: 90 % of the read bandwidth for M ≤ 16.
 // Order of sums: by k within a warp, then by warp: the same for every M, so a row does not depend on the others.
@@ -20,12 +21,21 @@ namespace {
 constexpr int kWarps = 8;
 constexpr int kTurn = 64;                          // elements of k that a warp takes at a time: 128 bytes of each row
 constexpr int kSliceBytes = kWarp * 16;            // what one copy instruction of a warp brings
-constexpr int kBlocksPerMultiprocessor = 2;
+#ifndef PM_ONE
+#define PM_ONE 2
+#endif
+#ifndef PM_BPS
+#define PM_BPS 2
+#endif
+#ifndef PM_STAGES
+#define PM_STAGES 3
+#endif
+constexpr int kBlocksPerMultiprocessor = PM_BPS;
 
 template <int units>
 struct Ring {
   static constexpr int kSlices = 4 * units;        // rows g and g + 8 of each unit, two halves of 32
-  static constexpr int kStages = 3;
+  static constexpr int kStages = PM_STAGES;
   static constexpr int kWarpBytes = kStages * kSlices * kSliceBytes;
   static constexpr int kSumFloats = units * kUnitRows * 8;            // of one warp and 8 columns
   static constexpr size_t kSharedBytes = size_t{kWarps} * kWarpBytes + 2 * kWarps * kSumFloats * sizeof(float);
@@ -49,35 +59,34 @@ __global__ void __launch_bounds__(kWarps * kWarp, columns <= 2 ? 4 / units : 1)
   using R = Ring<units>;
   unsigned char* const shared = dynamic_shared<unsigned char>();
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
-  unsigned char* const ring = shared + warp * R::kWarpBytes + lane * 16;
+  unsigned char* const ring = shared + warp * R::kWarpBytes;
+  const int line = lane / 8, chunk = lane % 8;  // this lane copies chunk `chunk` of rows line, line + 4, …
   float* const sums = reinterpret_cast<float*>(shared + kWarps * R::kWarpBytes);
   const int tile_step = gridDim.x;
 
   // --- Loads, R::kStages turns ahead -------------------------------------------------------------------------------------------
   Walk ahead{static_cast<int>(blockIdx.x), warp};
   bool more = warp < turns && ahead.tile < tiles;
-  const T* row[units][2];
+  const T* row[units][4];
   const auto find_rows = [&](int tile) {
 #pragma unroll
     for (int u = 0; u < units; ++u) {
-      row[u][0] = op.row(tile * units + u, g) + 8 * t;
-      row[u][1] = op.row(tile * units + u, g + 8) + 8 * t;
+#pragma unroll
+      for (int i = 0; i < 4; ++i) row[u][i] = op.row(tile * units + u, i * 4 + line) + 8 * chunk;
     }
   };
   if (more) find_rows(ahead.tile);
   const auto load_turn = [&](int stage) {
     if (more) {
       unsigned char* to = ring + stage * (R::kSlices * kSliceBytes);
+      const int k = ahead.turn * kTurn;
+      const bool inside = k + 8 * chunk < in;
 #pragma unroll
       for (int u = 0; u < units; ++u) {
 #pragma unroll
-        for (int r = 0; r < 2; ++r) {
-#pragma unroll
-          for (int h = 0; h < 2; ++h) {
-            const int k = ahead.turn * kTurn + h * 32;
-            const bool inside = k + 8 * t < in;
-            ptx::cp_async_16_once(to + (u * 4 + r * 2 + h) * kSliceBytes, inside ? row[u][r] + k : row[u][r] - 8 * t, inside ? 16 : 0);
-          }
+        for (int i = 0; i < 4; ++i) {
+          const int slice = u * 4 + i / 2 * 2 + chunk / 4, place = (i % 2 * 4 + line) * 4 + chunk % 4;
+          ptx::cp_async_16_once(to + (slice * kWarp + place) * 16, inside ? row[u][i] + k : row[u][i] - 8 * chunk, inside ? 16 : 0);
         }
       }
       const int tile = ahead.tile;
@@ -110,7 +119,8 @@ __global__ void __launch_bounds__(kWarps * kWarp, columns <= 2 ? 4 / units : 1)
     float c[units][columns][4] = {};
     for (int turn = warp; turn < turns; turn += kWarps) {
       ptx::cp_async_wait<R::kStages - 1>();
-      const unsigned char* from = ring + stage * (R::kSlices * kSliceBytes);
+      __syncwarp();
+      const unsigned char* from = ring + stage * (R::kSlices * kSliceBytes) + lane * 16;
       uint4 w[units][2][2];
 #pragma unroll
       for (int u = 0; u < units; ++u) {
@@ -120,6 +130,7 @@ __global__ void __launch_bounds__(kWarps * kWarp, columns <= 2 ? 4 / units : 1)
           for (int h = 0; h < 2; ++h) w[u][r][h] = ptx::load_shared_16(from + (u * 4 + r * 2 + h) * kSliceBytes);
         }
       }
+      __syncwarp();  // all lanes have read before the slots are filled again
       load_turn(stage);
       stage = stage + 1 == R::kStages ? 0 : stage + 1;
       uint4 after[columns][2];
@@ -179,7 +190,12 @@ template <class T, class Op, int units, int columns>
 cudaError_t launch_skinny(const KernelContext& c, const Op& op, const T* x, int rows, int in) {
   const int tiles = (op.units() + units - 1) / units, turns = (in + kTurn - 1) / kTurn;
   const int slots = c.multiprocessors * (columns <= 2 ? kBlocksPerMultiprocessor : 1);
-  const int rounds = (tiles + slots - 1) / slots, grid = (tiles + rounds - 1) / rounds;
+  const int rounds = (tiles + slots - 1) / slots;
+#ifdef PM_NOSHRINK
+  const int grid = min(tiles, slots);
+#else
+  const int grid = (tiles + rounds - 1) / rounds;
+#endif
   return launch(skinny_kernel<T, Op, units, columns>,
                 {.grid = static_cast<unsigned>(grid), .block = kWarps * kWarp, .dynamic_shared_bytes = Ring<units>::kSharedBytes, .programmatic = c.programmatic},
                 c.stream, op, x, rows, in, turns, tiles);
@@ -188,7 +204,8 @@ cudaError_t launch_skinny(const KernelContext& c, const Op& op, const T* x, int 
 template <class T, class Op>
 cudaError_t run(const KernelContext& c, const Op& op, const T* x, int rows, int in) {
   if (rows >= kHopperRowsMin && skinny_rows_max(c) == kHopperRowsMax) return hopper_product(c, op, x, rows);
-  if (rows <= 8) return launch_skinny<T, Op, 1, 1>(c, op, x, rows, in);
+  if (rows <= PM_ONE) return launch_skinny<T, Op, 1, 1>(c, op, x, rows, in);
+  if (rows <= 8) return launch_skinny<T, Op, 2, 1>(c, op, x, rows, in);
   if (rows <= 16) return launch_skinny<T, Op, 2, 2>(c, op, x, rows, in);
   if (rows <= 32) return launch_skinny<T, Op, 4, 4>(c, op, x, rows, in);
   return launch_skinny<T, Op, 2, 8>(c, op, x, rows, in);
