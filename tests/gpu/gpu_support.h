@@ -147,6 +147,9 @@ inline cuda::KernelContext context_of_device() {
   context.multiprocessors = sms;
   context.arch = 10 * major + minor;
   context.programmatic = context.arch >= 90;
+  GPU_CHECK(cudaMalloc(&context.product_workspace, cuda::product_workspace_bytes()));  // to the end of the program
+  GPU_CHECK(cudaMemsetAsync(context.product_workspace, 0, cuda::product_workspace_bytes(), nullptr));
+  GPU_CHECK(cudaDeviceSynchronize());
   return context;
 }
 

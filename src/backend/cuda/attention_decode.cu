@@ -15,7 +15,7 @@ namespace {
 constexpr int kStages = 2;
 constexpr int kDeterministicSplits = 8;
 constexpr int kDeterministicRows = 64;      // rows of a launch there: bounds the workspace
-constexpr int kSplitsMax = 128;
+constexpr int kSplitsMax = 64;
 
 template <int dim>
 struct Plan {
@@ -24,7 +24,7 @@ struct Plan {
   static constexpr int kWarpBytes = kStages * 2 * kPiece;
   static constexpr size_t kSharedBytes = size_t{kWarps} * kWarpBytes;
   static constexpr int kPartialFloats = 16 * dim;     // of one warp, in the same memory afterwards
-  static_assert(kPartialFloats * sizeof(float) <= kWarpBytes);
+  static_assert(kPartialFloats * sizeof(float) <= kWarpBytes && 16 * kSplitsMax * sizeof(float) <= kSharedBytes);
 };
 
 struct DecodeParams {
@@ -37,6 +37,7 @@ struct DecodeParams {
   int table_stride, rows, heads, kv_heads, window, blocks_per_split;  // blocks_per_split 0 = a share of the row's own
   float scale_log2;
   bool only_single_rows;   // leave rows of longer runs to prefill_attention
+  bool rows_are_seqs;      // row r is the only one of sequence r
 };
 
 /// The KV blocks [first, last) of a split of the row at `position`.
@@ -87,19 +88,42 @@ __device__ void combine_warps(const float* outs, const float2* states, int heads
   }
 }
 
+/// Each warp takes heads in turn: its lanes read the splits' states at once, then run through the splits, whose loads do not wait for each other.
 template <class T, int dim>
-__device__ void combine_splits(const float* partial, const float2* state, int heads_here, int splits, T* out) {
-  for (int item = threadIdx.x; item < heads_here * dim; item += Plan<dim>::kWarps * kWarp) {
-    const int h = item / dim, d = item % dim;
+__device__ void combine_splits(const float* partial, const float2* state, int heads_here, int splits, T* out, float* shares) {
+  const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
+  for (int h = warp; h < heads_here; h += Plan<dim>::kWarps) {
+    float2 mine[kSplitsMax / kWarp];
     float top = kMasked;
-    for (int s = 0; s < splits; ++s) top = fmaxf(top, __ldcg(&state[h * splits + s].x));
-    float sum = 0, value = 0;
-    for (int s = 0; s < splits; ++s) {
-      const float share = ptx::exp2_fast(__ldcg(&state[h * splits + s].x) - top);
-      sum += __ldcg(&state[h * splits + s].y) * share;
-      value += ptx::load_f32(partial + (static_cast<int64_t>(h) * splits + s) * dim + d) * share;
+#pragma unroll
+    for (int i = 0; i < kSplitsMax / kWarp; ++i) {
+      const int s = i * kWarp + lane;
+      mine[i] = s < splits ? __ldcg(state + h * splits + s) : make_float2(kMasked, 0.0f);
+      top = fmaxf(top, mine[i].x);
     }
-    out[item] = from_float<T>(value / sum);
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2) top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, distance));
+    float sum = 0;
+#pragma unroll
+    for (int i = 0; i < kSplitsMax / kWarp; ++i) {
+      const float share = ptx::exp2_fast(mine[i].x - top);
+      sum += mine[i].y * share;
+      shares[h * kSplitsMax + i * kWarp + lane] = share;
+    }
+    sum = warp_sum(sum);
+    __syncwarp();
+    const float inverse = __fdividef(1.0f, sum);
+    for (int d = lane * 2; d < dim; d += 2 * kWarp) {
+      float2 value = make_float2(0, 0);
+#pragma unroll 8
+      for (int s = 0; s < splits; ++s) {
+        const float2 part = __ldcg(reinterpret_cast<const float2*>(partial + (static_cast<int64_t>(h) * splits + s) * dim + d));
+        const float share = shares[h * kSplitsMax + s];
+        value.x += part.x * share;
+        value.y += part.y * share;
+      }
+      *reinterpret_cast<uint32_t*>(out + h * dim + d) = pack<T>(value.x * inverse, value.y * inverse);
+    }
   }
 }
 
@@ -110,13 +134,16 @@ __global__ void __launch_bounds__(Plan<dim>::kWarps* kWarp) decode_kernel(const 
   PM_SHARED(last_to_arrive, int);
   unsigned char* const shared = dynamic_shared<unsigned char>();
   ptx::let_next_kernel_start();
-  ptx::wait_for_previous_kernel();
-
+  // Positions, tables and the blocks before the row's own are older than the kernel ahead (embed() sees to that): only the row's
+  // own block and its query are not.
   const int row = blockIdx.z, splits = gridDim.x, split = blockIdx.x;
   const int position = ptx::load_i32(p.positions + row);
-  if (position < 0) return;
-  const int seq = ptx::load_i32(p.seq_of_row + row);
-  if (p.only_single_rows && p.row_begin[seq + 1] - p.row_begin[seq] > 1) return;
+  // In a pure decode step the rows are the sequences.
+  const int seq = p.rows_are_seqs ? row : ptx::load_i32(p.seq_of_row + row);
+  if (position < 0 || (p.only_single_rows && ptx::load_i32(p.row_begin + seq + 1) - ptx::load_i32(p.row_begin + seq) > 1)) {
+    ptx::wait_for_previous_kernel();
+    return;
+  }
   const int group = p.heads / p.kv_heads, head_tiles = (group + 15) / 16;
   const int kv_head = blockIdx.y / head_tiles, head_tile = blockIdx.y % head_tiles;
   const int head = kv_head * group + head_tile * 16, heads_here = min(16, group - head_tile * 16);
@@ -134,8 +161,17 @@ __global__ void __launch_bounds__(Plan<dim>::kWarps* kWarp) decode_kernel(const 
     ptx::cp_async_commit();
   };
   int ahead = range.first + warp;
+  const int own_block = p.rows_are_seqs ? position / kPieceTokens : 0;  // what must wait: with runs of rows, everything
+  bool waited = false;
 #pragma unroll
-  for (int stage = 0; stage < kStages; ++stage, ahead += P::kWarps) load(ahead, stage);
+  for (int stage = 0; stage < kStages; ++stage, ahead += P::kWarps) {
+    if (!waited && ahead >= own_block) {
+      ptx::wait_for_previous_kernel();
+      waited = true;
+    }
+    load(ahead, stage);
+  }
+  if (!waited) ptx::wait_for_previous_kernel();
 
   const T* queries = q + static_cast<int64_t>(row) * p.heads * dim + head * dim;
   uint32_t a[dim / 16][4];
@@ -196,7 +232,7 @@ __global__ void __launch_bounds__(Plan<dim>::kWarps* kWarp) decode_kernel(const 
   __syncthreads();
   if (!last_to_arrive) return;
   __threadfence();
-  combine_splits<T, dim>(p.partial + first_state * dim, p.partial_state + first_state, heads_here, splits, result);
+  combine_splits<T, dim>(p.partial + first_state * dim, p.partial_state + first_state, heads_here, splits, result, reinterpret_cast<float*>(shared));
 }
 
 template <class F>
@@ -232,7 +268,7 @@ cudaError_t launch_rows(const KernelContext& c, const AttentionArgs& a, int begi
   auto* partial = reinterpret_cast<float*>(state + partials_max(a.heads));
   const DecodeParams p{static_cast<const unsigned char*>(a.kv.base), a.block_table, a.positions + begin, a.seq_of_row + begin, a.row_begin,
                        partial, state, arrived, a.table_stride, rows, a.heads, a.kv.kv_heads, a.window, 0, a.scale * kLog2E,
-                       a.query_rows_max > 1 && !c.deterministic};
+                       a.query_rows_max > 1 && !c.deterministic, a.query_rows_max <= 1 && begin == 0};
   return with_element(a.type, [&](auto t) {
     using T = decltype(t);
     return with_dim(a.kv.head_dim, [&](auto dim) {

@@ -152,6 +152,7 @@ CudaBackend::ScratchPlan CudaBackend::plan_scratch(const StepShape& largest, int
   };
   const auto rows = static_cast<size_t>(largest.rows), logit_rows = static_cast<size_t>(largest.logit_rows);
   take(plan.cublas, kCublasWorkspaceBytes);
+  take(plan.products, product_workspace_bytes());
   take(plan.attention, attention_workspace_bytes(heads, head_dim));
   take(plan.angles, rows * static_cast<size_t>(head_dim / 2) * sizeof(float2));
   take(plan.saved_history, static_cast<size_t>(capacity.history) * sizeof(float));
@@ -186,7 +187,8 @@ Result<void> CudaBackend::reserve_scratch(const StepShape& largest, int32_t head
   scratch_.reset();
   buffers_.reset();
   PM_ASSIGN(scratch_, DeviceMemory::make(plan_.total, "scratch memory"));
-  PM_TRY(as_result(cudaMemsetAsync(scratch_->data(), 0, plan_.total, stream_.get()), "clearing memory"));  // attention counts there
+  PM_TRY(as_result(cudaMemsetAsync(scratch_->data(), 0, plan_.total, stream_.get()), "clearing memory"));  // products and attention count there
+  context_.product_workspace = scratch<void>(plan_.products);
   PM_ASSIGN(buffers_, StepBuffers::make(capacity, kStepsInFlight));
   const auto logit_rows = static_cast<size_t>(largest_.logit_rows);
   top_at_ = aligned(logit_rows * sizeof(SampledToken));

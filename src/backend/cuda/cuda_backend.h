@@ -1,7 +1,7 @@
 // CudaBackend: the ops of backend.h on one GPU, all on one stream.
 //
 // A step: begin_step packs its inputs into pinned memory and enqueues their copy (step_buffers.h); replay() records a decode step as
-// a graph or replays it (step_graphs.h); ops choose a kernel by the number of rows: up to kSkinnyRowsMax the skinny kernels, which
+// a graph or replays it (step_graphs.h); ops choose a kernel by the number of rows: up to skinny_rows_max() the skinny kernels, which
 // fuse QKV with rotation and store and gate · up · SiLU, above that cuBLASLt, or the skinny kernels again where it is missing or
 // `deterministic` forbids it; sample() leaves tokens on the device for the next step's embed and copies them back; end_step marks
 // the end with an event; finish_step waits for it. Two steps may be in flight.
@@ -79,7 +79,7 @@ class CudaBackend final : public Backend {
  private:
   /// Where the pieces of the scratch memory lie, in bytes from its start.
   struct ScratchPlan {
-    size_t cublas = 0, attention = 0, angles = 0, saved_history = 0, saved_bias = 0, sampled = 0, top = 0, targets = 0, scored = 0, scored_top = 0,
+    size_t cublas = 0, products = 0, attention = 0, angles = 0, saved_history = 0, saved_bias = 0, sampled = 0, top = 0, targets = 0, scored = 0, scored_top = 0,
            floats = 0, total = 0;
   };
   /// What a step in flight gives back, in pinned memory.
@@ -104,7 +104,7 @@ class CudaBackend final : public Backend {
   void check(const Matrix& matrix, int64_t rows, int64_t cols) const;
   const float* rope_frequencies(const RopeTable& rope) const;
   void compute_angles(const StepInputs& step, const RopeTable& rope);
-  bool takes_skinny(int64_t rows) const { return rows <= kSkinnyRowsMax || options_.deterministic || !cublas_; }
+  bool takes_skinny(int64_t rows) const { return rows <= skinny_rows_max(context_) || options_.deterministic || !cublas_; }
 
   const CudaOptions options_;
   mutable DeviceInfo device_;

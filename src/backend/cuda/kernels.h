@@ -24,6 +24,7 @@ struct KernelContext {
   int arch = 80;               // 10 · major + minor; what lies below 90 runs the portable kernels (--cuda-arch 80 forces them)
   bool programmatic = false;   // sm_90 on
   bool deterministic = false;
+  void* product_workspace = nullptr;  // product_workspace_bytes(), zeroed once; without it few tiles leave multiprocessors idle
 };
 
 // --- Rows (rows.cu) -------------------------------------------------------------------------------------------------------------
@@ -98,6 +99,7 @@ cudaError_t copy_blocks(const KernelContext& context, void* base, size_t layer_s
 /// Rows of one launch, 64 or 128; given more, the launchers repeat themselves, reading the weights each time (deterministic mode does
 /// so for any number of rows; otherwise cuBLASLt is faster from there on).
 int skinny_rows_max(const KernelContext& context);
+size_t product_workspace_bytes();
 
 /// out[r] = x[r] · weightᵀ (+ bias) (+ residual[r]).   x [rows, in], weight [out, in]
 struct LinearArgs {

@@ -16,8 +16,9 @@ uint4* as_vectors(void* p) { return static_cast<uint4*>(p); }
 
 __global__ void embed_kernel(const int32_t* tokens, const int32_t* token_from, const int32_t* positions, const SampledToken* sampled,
                              const uint4* table, uint4* out, int vectors) {
-  ptx::let_next_kernel_start();
+  // Not earlier: later kernels read the step's inputs and older KV blocks before they wait, and rely on this.
   ptx::wait_for_previous_kernel();
+  ptx::let_next_kernel_start();
   const int row = blockIdx.x;
   const bool padding = ptx::load_i32(positions + row) < 0;
   const int from = token_from == nullptr ? -1 : ptx::load_i32(token_from + row);

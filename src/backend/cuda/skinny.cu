@@ -1,17 +1,19 @@
 // Matrix products for 1 … 64 rows, bound by reading the weights: plain, gate · up · SiLU, and QKV + RoPE + KV store.
 //
 // Shapes: x [M, K] (K a multiple of 8), weights [N, K]; M is padded to 8, 16, 32 or 64 columns of mma.sync, whose 16 rows are
-// weight rows (a "unit", skinny_ops.h), so that at M = 1 the tensor cores do the dot products for free.
-// Grid: at most two blocks per multiprocessor, all resident at once; block b takes tiles (1, 2 or 4 units) b, b + grid, …
-//   The 8 warps of a block split K in turns of 64; their sums meet in shared memory in a fixed order.
+// weight rows (a "unit", skinny_ops.h), so that at M = 1 the tensor cores do the dot products for free. A tile is 2 units.
+// Grid: one block per multiprocessor, so that every one of them gets the same share wherever the scheduler puts blocks, and half
+//   of its shared memory is left for the next kernel's weights. The work is the sequence of (tile, chunk of 512 of k), cut into equal
+//   runs, one per block ("stream-K"): a tile that is cut is added up by the block that ends it last, in the order of k.
+//   Within a chunk each of the 8 warps takes a turn of 64; their sums meet in shared memory in a fixed order.
 // The stream: a warp copies (cp.async) whole lines, 128 bytes of 4 rows at a time, into a ring that it alone reads. So its loads run
 //   ahead without any barrier of the block, also across tiles. Each 16 bytes land where the lane that feeds them to the tensor
 //   cores reads 16 bytes at once, conflict-free, without ldmatrix: a sum over k may pair k in any order, so in a turn of 32
 //   lane 4·g + t takes elements 8·t … 8·t + 7 of row g, for weights and x alike, and calls them k = 2·t, 2·t + 1, 2·t + 8, 2·t + 9
 //   of two products.
-// Bytes: the weights once (2·N·K) and x once per block from L2 (M·K·2 · N / tile rows). 96 KB are in flight per multiprocessor,
-//   and before the previous kernel has ended already (programmatic launch). Expected: 90 % of the read bandwidth for M ≤ 16.
-// Order of sums: by k within a warp, then by warp: the same for every M, so a row does not depend on the others.
+// Bytes: the weights once (2·N·K) and x once per tile from L2 (M·K·2 · N / 32). 96 KB are in flight per multiprocessor, before
+//   the previous kernel has ended already (programmatic launch). Expected: 90 % of the read bandwidth for M ≤ 16.
+// Order of sums: by k within a warp, by warp, by run. Deterministic mode cuts no tile, so that it is the same for every M.
 #include "backend/cuda/skinny_hopper.h"
 #include "backend/cuda/skinny_ops.h"
 
@@ -21,77 +23,83 @@ namespace {
 constexpr int kWarps = 8;
 constexpr int kTurn = 64;                          // elements of k that a warp takes at a time: 128 bytes of each row
 constexpr int kSliceBytes = kWarp * 16;            // what one copy instruction of a warp brings
-#ifndef PM_ONE
-#define PM_ONE 2
-#endif
-#ifndef PM_BPS
-#define PM_BPS 2
-#endif
-#ifndef PM_STAGES
-#define PM_STAGES 3
-#endif
-constexpr int kBlocksPerMultiprocessor = PM_BPS;
+constexpr int kChunkTurns = kWarps;                // a chunk: one turn of every warp
 
 template <int units>
 struct Ring {
   static constexpr int kSlices = 4 * units;        // rows g and g + 8 of each unit, two halves of 32
-  static constexpr int kStages = PM_STAGES;
+  static constexpr int kStages = 3;
   static constexpr int kWarpBytes = kStages * kSlices * kSliceBytes;
   static constexpr int kSumFloats = units * kUnitRows * 8;            // of one warp and 8 columns
   static constexpr size_t kSharedBytes = size_t{kWarps} * kWarpBytes + 2 * kWarps * kSumFloats * sizeof(float);
 };
 
-/// The walk over (tile, turn) pairs of one warp, in order; used once for the loads and once, later, for the products.
-struct Walk {
-  int tile, turn;
-  __device__ bool next(int warp, int turns, int tiles, int step) {
-    turn += kWarps;
-    if (turn < turns) return true;
-    turn = warp;
-    tile += step;
-    return tile < tiles;
+/// A run of the work: chunks [begin, end) of the sequence of all tiles' chunks. Everything about it is arithmetic.
+struct Work {
+  int tiles, chunks;  // chunks of one tile
+  int blocks;         // runs; a multiple of nothing
+  bool whole_tiles;   // runs are cut between tiles only
+
+  __host__ __device__ int64_t run_begin(int block) const {
+    if (whole_tiles) return static_cast<int64_t>(tiles) * block / blocks * chunks;
+    return static_cast<int64_t>(tiles) * chunks * block / blocks;
+  }
+  /// The run that holds chunk `at`.
+  __host__ __device__ int block_of(int64_t at) const {
+    auto block = static_cast<int>((at * blocks) / (static_cast<int64_t>(tiles) * chunks));
+    while (block + 1 < blocks && run_begin(block + 1) <= at) ++block;
+    while (run_begin(block) > at) --block;
+    return block;
   }
 };
 
+/// The sums of a tile that several runs share, one slot for the first and one for the last tile of a run: [blocks, 2, units · 16, columns · 8].
+template <int units, int columns>
+constexpr int kSlotFloats = units * kUnitRows * columns * 8;
+
 template <class T, class Op, int units, int columns>
-__global__ void __launch_bounds__(kWarps * kWarp, columns <= 2 ? 4 / units : 1)
-    skinny_kernel(const Op op, const T* x, int rows, int in, int turns, int tiles) {
+__global__ void __launch_bounds__(kWarps * kWarp, columns <= 2 ? 2 : 1)
+    skinny_kernel(const Op op, const T* x, int rows, int in, int turns, const Work work, float* partial, int* arrived) {
   using R = Ring<units>;
+  PM_SHARED(last_to_arrive, int);
   unsigned char* const shared = dynamic_shared<unsigned char>();
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
   unsigned char* const ring = shared + warp * R::kWarpBytes;
-  const int line = lane / 8, chunk = lane % 8;  // this lane copies chunk `chunk` of rows line, line + 4, …
+  const int line = lane / 8, chunk_of_line = lane % 8;  // this lane copies 16 bytes of rows line, line + 4, …
   float* const sums = reinterpret_cast<float*>(shared + kWarps * R::kWarpBytes);
-  const int tile_step = gridDim.x;
+  const int64_t begin = work.run_begin(blockIdx.x), end = work.run_begin(blockIdx.x + 1);
 
   // --- Loads, R::kStages turns ahead -------------------------------------------------------------------------------------------
-  Walk ahead{static_cast<int>(blockIdx.x), warp};
-  bool more = warp < turns && ahead.tile < tiles;
+  int64_t ahead = begin;
+  int ahead_tile = static_cast<int>(begin / work.chunks), ahead_chunk = static_cast<int>(begin % work.chunks);
   const T* row[units][4];
-  const auto find_rows = [&](int tile) {
+  const auto find_rows = [&] {
 #pragma unroll
     for (int u = 0; u < units; ++u) {
 #pragma unroll
-      for (int i = 0; i < 4; ++i) row[u][i] = op.row(tile * units + u, i * 4 + line) + 8 * chunk;
+      for (int i = 0; i < 4; ++i) row[u][i] = op.row(ahead_tile * units + u, i * 4 + line) + 8 * chunk_of_line;
     }
   };
-  if (more) find_rows(ahead.tile);
+  if (ahead < end) find_rows();
   const auto load_turn = [&](int stage) {
-    if (more) {
-      unsigned char* to = ring + stage * (R::kSlices * kSliceBytes);
-      const int k = ahead.turn * kTurn;
-      const bool inside = k + 8 * chunk < in;
+    if (ahead < end) {
+      unsigned char* const to = ring + stage * (R::kSlices * kSliceBytes);
+      const int k = (ahead_chunk * kChunkTurns + warp) * kTurn;
+      const bool inside = k + 8 * chunk_of_line < in;
 #pragma unroll
       for (int u = 0; u < units; ++u) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          const int slice = u * 4 + i / 2 * 2 + chunk / 4, place = (i % 2 * 4 + line) * 4 + chunk % 4;
-          ptx::cp_async_16_once(to + (slice * kWarp + place) * 16, inside ? row[u][i] + k : row[u][i] - 8 * chunk, inside ? 16 : 0);
+          const int slice = u * 4 + i / 2 * 2 + chunk_of_line / 4, place = (i % 2 * 4 + line) * 4 + chunk_of_line % 4;
+          ptx::cp_async_16_once(to + (slice * kWarp + place) * 16, inside ? row[u][i] + k : row[u][i] - 8 * chunk_of_line, inside ? 16 : 0);
         }
       }
-      const int tile = ahead.tile;
-      more = ahead.next(warp, turns, tiles, tile_step);
-      if (more && ahead.tile != tile) find_rows(ahead.tile);
+      ++ahead;
+      if (++ahead_chunk == work.chunks) {
+        ahead_chunk = 0;
+        ++ahead_tile;
+        if (ahead < end) find_rows();
+      }
     }
     ptx::cp_async_commit();
   };
@@ -102,22 +110,25 @@ __global__ void __launch_bounds__(kWarps * kWarp, columns <= 2 ? 4 / units : 1)
   ptx::wait_for_previous_kernel();
 
   // --- Products ------------------------------------------------------------------------------------------------------------------
-  const auto load_x = [&](int turn, uint4 (&to)[columns][2]) {
+  const auto load_x = [&](int chunk, uint4 (&to)[columns][2]) {
 #pragma unroll
     for (int c = 0; c < columns; ++c) {
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        const int m = c * 8 + g, k = turn * kTurn + h * 32 + 8 * t;
+        const int m = c * 8 + g, k = (chunk * kChunkTurns + warp) * kTurn + h * 32 + 8 * t;
         to[c][h] = m < rows && k < in ? ptx::load_16(x + static_cast<int64_t>(m) * in + k) : make_uint4(0, 0, 0, 0);
       }
     }
   };
   int stage = 0, buffer = 0;
   uint4 now[columns][2];
-  if (warp < turns) load_x(warp, now);
-  for (int tile = blockIdx.x; tile < tiles; tile += tile_step) {
+  int64_t at = begin;
+  if (at < end) load_x(static_cast<int>(at % work.chunks), now);
+  while (at < end) {
+    const auto tile = static_cast<int>(at / work.chunks), first_chunk = static_cast<int>(at - static_cast<int64_t>(tile) * work.chunks);
+    const int last_chunk = static_cast<int>(min(static_cast<int64_t>(work.chunks), first_chunk + end - at));
     float c[units][columns][4] = {};
-    for (int turn = warp; turn < turns; turn += kWarps) {
+    for (int chunk = first_chunk; chunk < last_chunk; ++chunk) {
       ptx::cp_async_wait<R::kStages - 1>();
       __syncwarp();
       const unsigned char* from = ring + stage * (R::kSlices * kSliceBytes) + lane * 16;
@@ -134,7 +145,7 @@ __global__ void __launch_bounds__(kWarps * kWarp, columns <= 2 ? 4 / units : 1)
       load_turn(stage);
       stage = stage + 1 == R::kStages ? 0 : stage + 1;
       uint4 after[columns][2];
-      const int following = turn + kWarps < turns ? turn + kWarps : warp;
+      const int following = chunk + 1 < work.chunks ? chunk + 1 : 0;
       if constexpr (columns <= 2) load_x(following, after);
 #pragma unroll
       for (int col = 0; col < columns; ++col) {
@@ -157,6 +168,9 @@ __global__ void __launch_bounds__(kWarps * kWarp, columns <= 2 ? 4 / units : 1)
         load_x(following, now);
       }
     }
+    at += last_chunk - first_chunk;
+    const bool whole = first_chunk == 0 && last_chunk == work.chunks;
+    float* const slot = partial + (static_cast<int64_t>(blockIdx.x) * 2 + (tile == static_cast<int>(begin / work.chunks) ? 0 : 1)) * kSlotFloats<units, columns>;
 
     // --- The warps' sums, 8 columns at a time; two buffers, so that one barrier a time is enough --------------------------------------
 #pragma unroll
@@ -164,9 +178,9 @@ __global__ void __launch_bounds__(kWarps * kWarp, columns <= 2 ? 4 / units : 1)
       float* const mine = sums + (buffer * kWarps + warp) * R::kSumFloats;
 #pragma unroll
       for (int u = 0; u < units; ++u) {
-        float2* at = reinterpret_cast<float2*>(mine + u * (kUnitRows * 8) + g * 8 + 2 * t);
-        at[0] = make_float2(c[u][col][0], c[u][col][1]);
-        at[8 * 8 / 2] = make_float2(c[u][col][2], c[u][col][3]);
+        float2* to = reinterpret_cast<float2*>(mine + u * (kUnitRows * 8) + g * 8 + 2 * t);
+        to[0] = make_float2(c[u][col][0], c[u][col][1]);
+        to[8 * 8 / 2] = make_float2(c[u][col][2], c[u][col][3]);
       }
       __syncthreads();
       const int here = min(rows - col * 8, 8);
@@ -179,35 +193,68 @@ __global__ void __launch_bounds__(kWarps * kWarp, columns <= 2 ? 4 / units : 1)
           low += from[v * R::kSumFloats];
           high += from[v * R::kSumFloats + 64];
         }
-        op.emit(tile * units + u, j, col * 8 + m, low, high);
+        if (whole) {
+          op.emit(tile * units + u, j, col * 8 + m, low, high);
+        } else {
+          slot[((col * 8 + m) * units + u) * kUnitRows + j] = low;
+          slot[((col * 8 + m) * units + u) * kUnitRows + 8 + j] = high;
+        }
       }
       buffer ^= 1;
+    }
+    if (whole) continue;
+
+    // --- A tile that was cut: whoever completes it adds its runs up ----------------------------------------------------------------------
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      const int chunks = last_chunk - first_chunk;
+      last_to_arrive = atomicAdd(arrived + tile, chunks) == work.chunks - chunks;
+      if (last_to_arrive) arrived[tile] = 0;
+    }
+    __syncthreads();
+    if (!last_to_arrive) continue;
+    __threadfence();
+    const int64_t tile_begin = static_cast<int64_t>(tile) * work.chunks;
+    const int first_run = work.block_of(tile_begin), last_run = work.block_of(tile_begin + work.chunks - 1);
+    for (int item = threadIdx.x; item < units * 8 * rows; item += kWarps * kWarp) {
+      const int j = item % 8, u = item / 8 % units, m = item / (8 * units);
+      float low = 0, high = 0;
+      for (int run = first_run; run <= last_run; ++run) {
+        const int which = tile == static_cast<int>(work.run_begin(run) / work.chunks) ? 0 : 1;
+        const float* from = partial + (static_cast<int64_t>(run) * 2 + which) * kSlotFloats<units, columns> + (m * units + u) * kUnitRows + j;
+        low += ptx::load_f32(from);
+        high += ptx::load_f32(from + 8);
+      }
+      op.emit(tile * units + u, j, m, low, high);
     }
   }
 }
 
+constexpr int kBlocksMax = 256;       // of a launch that cuts tiles, on any device
+constexpr int kTilesMax = 64 * 1024;  // of one that may: counters are kept for so many
+constexpr size_t kCounterBytes = size_t{kTilesMax} * sizeof(int);
+
 template <class T, class Op, int units, int columns>
 cudaError_t launch_skinny(const KernelContext& c, const Op& op, const T* x, int rows, int in) {
-  const int tiles = (op.units() + units - 1) / units, turns = (in + kTurn - 1) / kTurn;
-  const int slots = c.multiprocessors * (columns <= 2 ? kBlocksPerMultiprocessor : 1);
-  const int rounds = (tiles + slots - 1) / slots;
-#ifdef PM_NOSHRINK
-  const int grid = min(tiles, slots);
-#else
-  const int grid = (tiles + rounds - 1) / rounds;
-#endif
+  const int turns = (in + kTurn - 1) / kTurn;
+  Work work{(op.units() + units - 1) / units, (turns + kChunkTurns - 1) / kChunkTurns, 0, false};
+  work.blocks = min(min(c.multiprocessors, kBlocksMax), work.tiles * work.chunks);
+  work.whole_tiles = c.deterministic || c.product_workspace == nullptr || work.tiles > kTilesMax;
+  if (work.whole_tiles) work.blocks = min(work.tiles, 2 * c.multiprocessors);
+  auto* const arrived = static_cast<int*>(c.product_workspace);
+  auto* const partial = reinterpret_cast<float*>(static_cast<unsigned char*>(c.product_workspace) + kCounterBytes);
   return launch(skinny_kernel<T, Op, units, columns>,
-                {.grid = static_cast<unsigned>(grid), .block = kWarps * kWarp, .dynamic_shared_bytes = Ring<units>::kSharedBytes, .programmatic = c.programmatic},
-                c.stream, op, x, rows, in, turns, tiles);
+                {.grid = static_cast<unsigned>(work.blocks), .block = kWarps * kWarp, .dynamic_shared_bytes = Ring<units>::kSharedBytes, .programmatic = c.programmatic},
+                c.stream, op, x, rows, in, turns, work, partial, arrived);
 }
 
 template <class T, class Op>
 cudaError_t run(const KernelContext& c, const Op& op, const T* x, int rows, int in) {
   if (rows >= kHopperRowsMin && skinny_rows_max(c) == kHopperRowsMax) return hopper_product(c, op, x, rows);
-  if (rows <= PM_ONE) return launch_skinny<T, Op, 1, 1>(c, op, x, rows, in);
   if (rows <= 8) return launch_skinny<T, Op, 2, 1>(c, op, x, rows, in);
   if (rows <= 16) return launch_skinny<T, Op, 2, 2>(c, op, x, rows, in);
-  if (rows <= 32) return launch_skinny<T, Op, 4, 4>(c, op, x, rows, in);
+  if (rows <= 32) return launch_skinny<T, Op, 2, 4>(c, op, x, rows, in);
   return launch_skinny<T, Op, 2, 8>(c, op, x, rows, in);
 }
 
@@ -225,6 +272,8 @@ cudaError_t in_parts(const KernelContext& c, int rows, F f) {
 bool bad_shape(int rows, int in) { return rows < 0 || in <= 0 || in % 8 != 0; }
 
 }  // namespace
+
+size_t product_workspace_bytes() { return kCounterBytes + size_t{kBlocksMax} * 2 * kSlotFloats<2, 8> * sizeof(float); }
 
 int skinny_rows_max(const KernelContext& c) { return c.arch == 90 && PM_NVCC && !c.deterministic ? kHopperRowsMax : 64; }
 

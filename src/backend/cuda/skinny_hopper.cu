@@ -2,12 +2,14 @@
 //
 // Shapes: x [M, K] (M padded to 32, 64 or 128), weights [N, K]. A tile is 128 weight rows (8 units of skinny_ops.h): two warpgroups
 // of 64, whose wgmma has the weights as A and x as B, both from shared memory.
-// Grid: clusters of 1, 2 or 4 blocks, all resident at once; a cluster takes tiles c, c + clusters, …; its blocks split K, and each
+// Grid: clusters of 1 … 8 blocks, one block per multiprocessor; a cluster takes tiles c, c + clusters, …; its blocks split K, and each
 //   adds up a share of the tile's sums over the cluster's shared memories, in the order of k. So few tiles still fill the device.
 // The stream: stages of 64 of k (16 KB of weights and M · 128 bytes of x), copied by cp.async into swizzled tiles; the first weights are
 //   on their way before the previous kernel has ended.
 // Bytes: the weights once (2·N·K) and x from L2 once per tile (M / 128 of that). Expected: 85 % of the read bandwidth.
 #include "backend/cuda/skinny_hopper.h"
+
+#include <algorithm>
 
 #include "backend/cuda/skinny_ops.h"
 #include "backend/cuda/swizzle.h"
@@ -24,12 +26,12 @@ struct Plan {
   static constexpr int kWeightBytes = kTileRows * kTileRowBytes, kStageBytes = kWeightBytes + columns * kTileRowBytes;
   static constexpr int kSumStride = kTileRows + 4;                       // floats from one column to the next; the 4 spread the banks
   static constexpr size_t kSharedBytes = size_t{kStages} * kStageBytes + size_t{columns} * kSumStride * sizeof(float);
-  static constexpr int kBlocksPerMultiprocessor = columns <= 64 ? 2 : 1;
+  static constexpr int kResident = columns <= 64 ? 2 : 1;  // this launch's block of a multiprocessor, and the next one's
 };
 
 #if PM_NVCC
 template <class T, class Op, int columns>
-__global__ void __launch_bounds__(kThreads, Plan<columns>::kBlocksPerMultiprocessor)
+__global__ void __launch_bounds__(kThreads, Plan<columns>::kResident)
     hopper_kernel(const Op op, const T* x, int rows, int in, int steps, int tiles) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   using P = Plan<columns>;
@@ -156,18 +158,33 @@ __global__ void __launch_bounds__(kThreads, Plan<columns>::kBlocksPerMultiproces
 #endif
 }
 
+struct Split {
+  int blocks, clusters;  // of a cluster; of the grid
+};
+/// The split whose last round of tiles leaves the fewest multiprocessors idle; each further block costs a little.
+/// Clusters lie within groups of 16 multiprocessors.
+Split choose_split(int tiles, int steps, int multiprocessors) {
+  Split best{1, 1};
+  double best_share = 0;
+  for (int blocks = 1; blocks <= 8 && steps >= 3 * blocks; ++blocks) {
+    const int at_once = std::max(1, multiprocessors / 16 * (16 / blocks)), rounds = (tiles + at_once - 1) / at_once;
+    const double share = static_cast<double>(tiles) * blocks / (static_cast<double>(rounds) * multiprocessors) * (1 - 0.01 * blocks);
+    if (share > best_share) {
+      best_share = share;
+      best = {blocks, std::min(tiles, (tiles + rounds - 1) / rounds)};
+    }
+  }
+  return best;
+}
+
 template <class T, class Op, int columns>
 cudaError_t launch_columns(const KernelContext& c, const Op& op, const T* x, int rows, int in) {
   using P = Plan<columns>;
   const int tiles = (op.units() + kUnits - 1) / kUnits, steps = (in + kStep - 1) / kStep;
-  const int slots = c.multiprocessors * P::kBlocksPerMultiprocessor;
-  // Enough splits to fill the device, and to leave a small last round.
-  int splits = tiles >= 4 * slots ? 1 : tiles >= 2 * slots ? 2 : 4;
-  while (splits > 1 && steps < 4 * splits) splits /= 2;
-  const int at_once = slots / splits, rounds = (tiles + at_once - 1) / at_once, clusters = (tiles + rounds - 1) / rounds;
+  const Split split = choose_split(tiles, steps, c.multiprocessors);
   return launch(hopper_kernel<T, Op, columns>,
-                {.grid = static_cast<unsigned>(clusters * splits), .block = kThreads, .dynamic_shared_bytes = P::kSharedBytes,
-                 .cluster = static_cast<unsigned>(splits), .programmatic = c.programmatic},
+                {.grid = static_cast<unsigned>(split.clusters * split.blocks), .block = kThreads, .dynamic_shared_bytes = P::kSharedBytes,
+                 .cluster = static_cast<unsigned>(split.blocks), .programmatic = c.programmatic},
                 c.stream, op, x, rows, in, steps, tiles);
 }
 

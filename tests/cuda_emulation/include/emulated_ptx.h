@@ -46,8 +46,7 @@ inline void cp_async_16(void* shared, const void* global, int bytes = 16, PM_PLA
   ::emulated::count(Access::shared_write, shared, 16, place);
   ::emulated::async_copy(shared, global, 16, bytes);
 }
-inline uint64_t evict_first_policy() { return 0; }
-inline void cp_async_16_once(void* shared, const void* global, int bytes, uint64_t, PM_PLACE) { cp_async_16(shared, global, bytes, place); }
+inline void cp_async_16_once(void* shared, const void* global, int bytes, PM_PLACE) { cp_async_16(shared, global, bytes, place); }
 inline void cp_async_commit() { ::emulated::async_commit(); }
 template <int groups>
 void cp_async_wait() {
