@@ -2,7 +2,7 @@
 // and heads explained).
 //
 // Shapes: as there. A tile is 128 pairs (row, head of the group); two warpgroups of 64 compute, a ninth warp brings keys and values,
-// 128 tokens a stage, two stages: a piece (16 tokens of a head, 4 KB at dim 128) is one bulk copy, already swizzled (kv_layout.h).
+// 64 tokens a stage, four stages: a piece (16 tokens of a head, 4 KB at dim 128) is one bulk copy, already swizzled (kv_layout.h).
 // Grid: (tiles, kv_heads), one block per multiprocessor at a time, longest contexts first.
 // Within a warpgroup the next stage's scores are computed while the last one's values are added up and its softmax runs:
 //   scores(i + 1) and values(i) are in the tensor cores' queue together, and the exponentials wait for the first only.
@@ -17,7 +17,7 @@ namespace pagemill::cuda {
 namespace {
 
 #if PM_NVCC
-constexpr int kTilePairs = 128, kStageTokens = 128, kStagePieces = kStageTokens / kPieceTokens, kStages = 2;
+constexpr int kTilePairs = 128, kStageTokens = 64, kStagePieces = kStageTokens / kPieceTokens, kStages = 4;
 constexpr int kComputeThreads = 256, kThreads = kComputeThreads + kWarp;
 
 template <int dim>
@@ -42,7 +42,7 @@ struct StageRange {
   }
 };
 
-/// The ninth warp: lane i copies piece i % 8 of keys (i < 8) or values (8 ≤ i < 16).
+/// The ninth warp: lane i copies piece i of keys, or piece i − kStagePieces of values.
 template <int dim>
 __device__ void bring(const PrefillParams& p, const RunTile& tile, int kv_head, int first_block, int stages, int end_token, unsigned char* keys,
                       unsigned char* values, Barriers& barriers) {
@@ -59,7 +59,7 @@ __device__ void bring(const PrefillParams& p, const RunTile& tile, int kv_head, 
     uint64_t* const free = of_values ? &barriers.values_free[slot] : &barriers.keys_free[slot];
     if (stage >= kStages) ptx::mbarrier_wait(free, (stage / kStages - 1) & 1);
     if (piece == 0) ptx::mbarrier_arrive_expecting(full, static_cast<uint32_t>(range.pieces) * P::kPiece);
-    __syncwarp(of_values ? 0xFF00 : 0xFF);  // the announcement comes first
+    __syncwarp(((1u << kStagePieces) - 1) << (of_values ? kStagePieces : 0));  // the announcement comes first
     if (piece < range.pieces)
       ptx::bulk_copy((of_values ? values : keys) + slot * P::kStageBytes + piece * P::kPiece, p.kv + kv_piece_offset(p.kv_heads, dim, block, kv_head, of_values), P::kPiece, full);
   }

@@ -96,8 +96,8 @@ cudaError_t rope_store(const KernelContext& context, const RopeStoreArgs& args);
 cudaError_t copy_blocks(const KernelContext& context, void* base, size_t layer_stride, int layers, size_t block_bytes, const int2* pairs, int count);
 
 // --- Matrix products for few rows (skinny.cu) -----------------------------------------------------------------------------------
-/// Rows of one launch, 64 or 128; given more, the launchers repeat themselves, reading the weights each time (deterministic mode does
-/// so for any number of rows; otherwise cuBLASLt is faster from there on).
+/// Rows of one launch, 64 (32 on sm_90a, where cuBLASLt is as fast from there on); given more, the launchers repeat themselves, reading the
+/// weights each time, as deterministic mode does.
 int skinny_rows_max(const KernelContext& context);
 size_t product_workspace_bytes();
 

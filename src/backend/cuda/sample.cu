@@ -47,39 +47,41 @@ struct RowView {
   float z_min;           // min_p
   uint64_t rank_last;    // top_k and top_p
 
-  __device__ float unfiltered(int i) const {
+  __device__ float unfiltered(int i, float raw) const {
     if (mask != nullptr && (mask[i >> 5] >> (i & 31) & 1) == 0) return kImpossible;
-    return clean_logit(ptx::load_f32(x + i));
+    return clean_logit(raw);
   }
   __device__ uint64_t typical_key(float logit, int i) const {
     const int64_t deviation = static_cast<int64_t>(surprise_units((logit - typical_max) * inverse_temperature)) - typical_mean;
     return static_cast<uint64_t>(deviation < 0 ? -deviation : deviation) << 32 | static_cast<uint32_t>(i);
   }
-  __device__ float logit(int i) const {
-    const float value = unfiltered(i);
+  /// `raw` is x[i].
+  __device__ float logit(int i, float raw) const {
+    const float value = unfiltered(i, raw);
     return typical && value != kImpossible && typical_key(value, i) > typical_last ? kImpossible : value;
   }
   __device__ float z(float logit) const { return (logit - max) * inverse_temperature; }
   __device__ bool kept(float logit, int i) const { return logit != kImpossible && z(logit) >= z_min && token_rank(logit, i) <= rank_last; }
+  __device__ float logit(int i) const { return logit(i, ptx::load_f32(x + i)); }
   /// 0 for what is not kept.
-  __device__ uint64_t weight(int i) const {
-    const float value = logit(i);
+  __device__ uint64_t weight(int i, float raw) const {
+    const float value = logit(i, raw);
     return kept(value, i) ? sampling_weight(z(value)) : 0;
   }
 };
 
-/// The most likely token's rank; all threads get it.
-__device__ uint64_t best_rank(const RowView& row, SelectShared& shared) {
-  uint64_t best = ~uint64_t{0};
-  for (int i = threadIdx.x; i < row.vocab; i += kSampleThreads) best = min(best, token_rank(row.logit(i), i));
-  return block_min(best, shared);
+/// The most likely token's rank; all threads get it, and in `mine` that of their own tokens.
+__device__ uint64_t best_rank(const RowView& row, SelectShared& shared, uint64_t& mine) {
+  mine = ~uint64_t{0};
+  scan_row(row.x, row.vocab, [&](int i, float raw) { mine = min(mine, token_rank(row.logit(i, raw), i)); });
+  return block_min(mine, shared);
 }
 
 __device__ int bin_of(float z) { return min(kBins - 1, static_cast<int>(-z * (kBins / 30.0f))); }
 
 /// Takes the row's maximum anew; false where nothing is possible.
-__device__ bool take_max(RowView& row, SelectShared& shared, uint64_t& best) {
-  best = best_rank(row, shared);
+__device__ bool take_max(RowView& row, SelectShared& shared, uint64_t& best, uint64_t& mine) {
+  best = best_rank(row, shared, mine);
   row.max = row.logit(static_cast<int>(static_cast<uint32_t>(best)));
   return row.max != kImpossible;
 }
@@ -88,13 +90,13 @@ __device__ bool take_max(RowView& row, SelectShared& shared, uint64_t& best) {
 __device__ void keep_typical(RowView& row, float share, SelectShared& shared) {
   uint64_t total = 0;
   unsigned __int128 weighted = 0;
-  for (int i = threadIdx.x; i < row.vocab; i += kSampleThreads) {
-    const float logit = row.logit(i);
-    if (logit == kImpossible) continue;
+  scan_row(row.x, row.vocab, [&](int i, float raw) {
+    const float logit = row.logit(i, raw);
+    if (logit == kImpossible) return;
     const uint64_t weight = sampling_weight(row.z(logit));
     total += weight;
     weighted += static_cast<unsigned __int128>(weight) * surprise_units(row.z(logit));
-  }
+  });
   // 128 bits as three sums that cannot overflow: 2^20 tokens of 40 bits each.
   constexpr uint64_t kLow = (uint64_t{1} << 40) - 1;
   const uint64_t low = block_sum_u64(static_cast<uint64_t>(weighted) & kLow, shared);
@@ -105,8 +107,8 @@ __device__ void keep_typical(RowView& row, float share, SelectShared& shared) {
   row.typical_max = row.max;
   row.typical_mean = static_cast<int64_t>(weighted / total);
   const RowView view = row;
-  row.typical_last = select_last(row.vocab, mass_target(share, total), shared, [&view](int i, Entry& entry) {
-    const float logit = view.logit(i);
+  row.typical_last = select_last(row.x, row.vocab, mass_target(share, total), shared, [&view](int i, float raw, Entry& entry) {
+    const float logit = view.logit(i, raw);
     entry.measure = logit == kImpossible ? 0 : sampling_weight(view.z(logit));
     if (entry.measure == 0) return;
     entry.key = view.typical_key(logit, i);
@@ -118,8 +120,8 @@ __device__ void keep_typical(RowView& row, float share, SelectShared& shared) {
 /// Step 8.
 __device__ void keep_count(RowView& row, int count, SelectShared& shared) {
   const RowView view = row;
-  row.rank_last = select_last(row.vocab, static_cast<uint64_t>(count), shared, [&view](int i, Entry& entry) {
-    const float logit = view.logit(i);
+  row.rank_last = select_last(row.x, row.vocab, static_cast<uint64_t>(count), shared, [&view](int i, float raw, Entry& entry) {
+    const float logit = view.logit(i, raw);
     entry.measure = 0;
     if (!view.kept(logit, i)) return;
     const float z = view.z(logit);
@@ -133,20 +135,27 @@ __device__ void keep_count(RowView& row, int count, SelectShared& shared) {
 /// Step 9.
 __device__ void keep_share(RowView& row, float share, SelectShared& shared) {
   const RowView view = row;
-  const auto describe = [&view](int i, Entry& entry) {
-    const float logit = view.logit(i);
+  const auto describe = [&view](int i, float raw, Entry& entry) {
+    const float logit = view.logit(i, raw);
     entry.measure = view.kept(logit, i) ? sampling_weight(view.z(logit)) : 0;
     if (entry.measure == 0) return;
     entry.key = token_rank(logit, i);
     entry.bin = bin_of(view.z(logit));
   };
-  row.rank_last = select_last_share(row.vocab, share, shared, describe);
+  row.rank_last = select_last_share(row.x, row.vocab, share, shared, describe);
 }
 
 /// Sum of the weights in [begin, end) by one warp.
 __device__ uint64_t warp_weight(const RowView& row, int begin, int end) {
   uint64_t sum = 0;
-  for (int i = begin + static_cast<int>(threadIdx.x % kWarp); i < end; i += kWarp) sum += row.weight(i);
+  constexpr int kInFlight = 8;
+  for (int first = begin + static_cast<int>(threadIdx.x % kWarp); first < end; first += kInFlight * kWarp) {
+    float values[kInFlight];
+#pragma unroll
+    for (int j = 0; j < kInFlight; ++j) values[j] = first + j * kWarp < end ? ptx::load_f32(row.x + first + j * kWarp) : 0.0f;
+#pragma unroll
+    for (int j = 0; j < kInFlight; ++j) sum += first + j * kWarp < end ? row.weight(first + j * kWarp, values[j]) : 0;
+  }
   return warp_sum_u64(sum);
 }
 
@@ -174,7 +183,7 @@ __device__ int draw(const RowView& row, uint64_t bits, SelectShared& shared) {
   int chosen = -1;
   for (int first = begin; first < min(begin + size, row.vocab) && chosen < 0; first += kWarp) {
     const int i = first + lane;
-    const uint64_t weight = i < min(begin + size, row.vocab) ? row.weight(i) : 0, running = warp_prefix_u64(weight);
+    const uint64_t weight = i < min(begin + size, row.vocab) ? row.weight(i, ptx::load_f32(row.x + i)) : 0, running = warp_prefix_u64(weight);
     const unsigned beyond = __ballot_sync(kAllLanes, running > left);
     if (beyond != 0) chosen = first + __ffs(static_cast<int>(beyond)) - 1;
     left -= __shfl_sync(kAllLanes, running, kWarp - 1);
@@ -182,20 +191,85 @@ __device__ int draw(const RowView& row, uint64_t bits, SelectShared& shared) {
   return chosen;
 }
 
+/// Steps 8 to 10 on a list, for small top_k: the tokens that can be among the `count` most likely, those not below the count-th highest of
+/// the threads' own maxima (at least `count` tokens are as high). -2 where they are too many for the list.
+__device__ int choose_from_list(const RowView& row, const SamplingRow& how, uint64_t my_best, uint64_t bits, SelectShared& shared) {
+  const uint64_t border = nth_smallest(my_best, how.top_k, shared);
+  __syncthreads();
+  if (threadIdx.x == 0) shared.count = 0;
+  __syncthreads();
+  scan_row(row.x, row.vocab, [&](int i, float raw) {
+    const float logit = row.logit(i, raw);
+    if (!row.kept(logit, i) || token_rank(logit, i) > border) return;
+    const int at = atomicAdd(&shared.count, 1);
+    if (at >= kListMax) return;
+    shared.keys[at] = token_rank(logit, i);
+    shared.measures[at] = sampling_weight(row.z(logit));
+  });
+  __syncthreads();
+  const int found = shared.count;
+  if (found > kListMax) return -2;
+  // Each token of the list against all others; a dropped one loses its weight, so that later sums pass it by.
+  const auto sum_of = [&](auto counts) {
+    uint64_t sum = 0;
+    for (int j = 0; j < found; ++j) sum += counts(j) ? shared.measures[j] : 0;
+    return sum;
+  };
+  const auto drop = [&](auto keeps) {
+    bool dropped[kListMax / kSampleThreads] = {};
+#pragma unroll
+    for (int n = 0; n < kListMax / kSampleThreads; ++n) {
+      const int i = threadIdx.x + n * kSampleThreads;
+      if (i < found) dropped[n] = !keeps(i);
+    }
+    __syncthreads();
+#pragma unroll
+    for (int n = 0; n < kListMax / kSampleThreads; ++n) {
+      const int i = threadIdx.x + n * kSampleThreads;
+      if (dropped[n]) shared.measures[i] = 0;
+    }
+    __syncthreads();
+  };
+  drop([&](int i) {
+    int before = 0;
+    for (int j = 0; j < found; ++j) before += shared.keys[j] < shared.keys[i];
+    return before < how.top_k;
+  });
+  if (how.top_p < 1) {
+    const uint64_t target = mass_target(how.top_p, sum_of([](int) { return true; }));
+    drop([&](int i) { return sum_of([&](int j) { return shared.keys[j] < shared.keys[i]; }) < target; });
+  }
+  const uint64_t point = draw_point(bits, sum_of([](int) { return true; }));
+  for (int i = threadIdx.x; i < found; i += kSampleThreads) {
+    const auto id = static_cast<uint32_t>(shared.keys[i]);
+    const uint64_t before = sum_of([&](int j) { return static_cast<uint32_t>(shared.keys[j]) < id; });
+    if (before <= point && point < before + shared.measures[i]) shared.answer = id;
+  }
+  __syncthreads();
+  return static_cast<int>(shared.answer);
+}
+
 /// Steps 4 to 10.
 __device__ int choose(RowView& row, const SamplingRow& how, SelectShared& shared) {
-  uint64_t best = 0;
-  if (!take_max(row, shared, best)) return -1;
+  uint64_t best = 0, my_best = 0;
+  if (!take_max(row, shared, best, my_best)) return -1;
   if (!(how.temperature >= kGreedyTemperature)) return static_cast<int>(static_cast<uint32_t>(best));
   row.inverse_temperature = __fdiv_rn(1.0f, how.temperature);
   if (how.typical_p < 1) {
     keep_typical(row, how.typical_p, shared);
-    take_max(row, shared, best);
+    take_max(row, shared, best, my_best);
   }
   if (how.min_p > 0) row.z_min = min_p_threshold(how.min_p);
-  if (how.top_k > 0 && how.top_k < row.vocab) keep_count(row, how.top_k, shared);
+  const uint64_t bits = random_bits(how.seed, how.position);
+  if (how.top_k > 0 && how.top_k < row.vocab) {
+    if (how.top_k <= kListMax / 4) {
+      const int token = choose_from_list(row, how, my_best, bits, shared);
+      if (token != -2) return token;
+    }
+    keep_count(row, how.top_k, shared);
+  }
   if (how.top_p < 1) keep_share(row, how.top_p, shared);
-  return draw(row, random_bits(how.seed, how.position), shared);
+  return draw(row, bits, shared);
 }
 
 __device__ RowView plain_row(const float* x, const uint32_t* mask, int vocab) {
@@ -205,16 +279,16 @@ __device__ RowView plain_row(const float* x, const uint32_t* mask, int vocab) {
 /// Log-probabilities of a raw row: token and rank of `target`, and the `count` best.
 __device__ void report(const float* x, int vocab, int target, int count, SelectShared& shared, SampledToken* token, TopLogprob* top) {
   RowView row = plain_row(x, nullptr, vocab);
-  uint64_t best = 0;
-  const bool any = take_max(row, shared, best);
+  uint64_t best = 0, mine = 0;
+  const bool any = take_max(row, shared, best, mine);
   const float chosen = row.logit(target);
   const uint64_t target_rank = token_rank(chosen, target);
   uint64_t total = 0, ahead = 0;
-  for (int i = threadIdx.x; i < vocab; i += kSampleThreads) {
-    const float logit = row.logit(i);
+  scan_row(x, vocab, [&](int i, float raw) {
+    const float logit = row.logit(i, raw);
     ahead += token_rank(logit, i) < target_rank;
     if (any && logit != kImpossible) total += sampling_weight(row.z(logit));
-  }
+  });
   ahead = block_sum_u64(ahead, shared);
   total = block_sum_u64(total, shared);
   const double normaliser = log(static_cast<double>(total) / static_cast<double>(kWeightOne));
@@ -226,23 +300,23 @@ __device__ void report(const float* x, int vocab, int target, int count, SelectS
   if (!any || count <= 0) return;
 
   const RowView view = row;
-  const auto describe = [&view](int i, Entry& entry) {
-    const float logit = view.logit(i);
+  const auto describe = [&view](int i, float raw, Entry& entry) {
+    const float logit = view.logit(i, raw);
     entry.measure = logit != kImpossible;
     if (entry.measure == 0) return;
     entry.key = token_rank(logit, i);
     entry.bin = bin_of(view.z(logit));
   };
-  const uint64_t last = select_last(vocab, static_cast<uint64_t>(count), shared, describe);
+  const uint64_t last = select_last(x, vocab, static_cast<uint64_t>(count), shared, describe);
   __syncthreads();
   if (threadIdx.x == 0) shared.count = 0;
   __syncthreads();
-  for (int i = threadIdx.x; i < vocab; i += kSampleThreads) {
-    const float logit = row.logit(i);
-    if (logit == kImpossible || token_rank(logit, i) > last) continue;
+  scan_row(x, vocab, [&](int i, float raw) {
+    const float logit = row.logit(i, raw);
+    if (logit == kImpossible || token_rank(logit, i) > last) return;
     const int at = atomicAdd(&shared.count, 1);
     if (at < kListMax) shared.keys[at] = token_rank(logit, i);
-  }
+  });
   __syncthreads();
   const int found = min(shared.count, count);
   for (int i = threadIdx.x; i < found; i += kSampleThreads) {

@@ -67,6 +67,39 @@ __device__ inline uint64_t block_min(uint64_t x, SelectShared& shared) {
   return x;
 }
 
+/// A border that the n smallest (or all) of the threads' keys do not exceed: the n-th's upper half, the lower half full. By bisection.
+__device__ inline uint64_t nth_smallest(uint64_t key, int n, SelectShared& shared) {
+  uint64_t low = 0;  // the answer's leading bits so far
+  for (int bit = 63; bit >= 32; --bit) {
+    const uint64_t middle = low | uint64_t{1} << bit;
+    const unsigned below = __ballot_sync(kAllLanes, key < middle);
+    __syncthreads();
+    if (threadIdx.x % kWarp == 0) shared.warp[threadIdx.x / kWarp] = static_cast<uint64_t>(__popc(below));
+    __syncthreads();
+    if (warp_sum_u64(shared.warp[threadIdx.x % kWarp]) < static_cast<uint64_t>(n)) low = middle;
+  }
+  return low | 0xFFFFFFFFu;
+}
+
+/// f(i, value of token i) for this thread's tokens, with kInFlight loads on their way: a pass is bound by L2's latency otherwise.
+template <class F>
+__device__ __forceinline__ void scan_row(const float* x, int vocab, F f) {
+  constexpr int kInFlight = 8;
+  for (int first = threadIdx.x; first < vocab; first += kInFlight * kSampleThreads) {
+    float values[kInFlight];
+#pragma unroll
+    for (int j = 0; j < kInFlight; ++j) {
+      const int i = first + j * kSampleThreads;
+      values[j] = i < vocab ? ptx::load_f32(x + i) : 0.0f;
+    }
+#pragma unroll
+    for (int j = 0; j < kInFlight; ++j) {
+      const int i = first + j * kSampleThreads;
+      if (i < vocab) f(i, values[j]);
+    }
+  }
+}
+
 /// Clears `bins` bins.
 __device__ inline void clear_histogram(SelectShared& shared, int bins) {
   __syncthreads();
@@ -103,16 +136,16 @@ __device__ void find_bin(SelectShared& shared, TargetOf target_of) {
 
 /// The answer among the tokens of one bin, by their keys' bytes.
 template <class Describe>
-__device__ uint64_t select_by_bytes(int vocab, int bin, uint64_t left, SelectShared& shared, Describe describe) {
+__device__ uint64_t select_by_bytes(const float* x, int vocab, int bin, uint64_t left, SelectShared& shared, Describe describe) {
   uint64_t prefix = 0;
   for (int shift = 56; shift >= 0; shift -= 8) {
     clear_histogram(shared, kBins);
-    for (int i = threadIdx.x; i < vocab; i += kSampleThreads) {
+    scan_row(x, vocab, [&](int i, float raw) {
       Entry entry;
-      describe(i, entry);
+      describe(i, raw, entry);
       const bool matches = shift == 56 || entry.key >> (shift + 8) == prefix;
       if (entry.measure != 0 && entry.bin == bin && matches) add_shared(&shared.histogram[entry.key >> shift & 255], entry.measure);
-    }
+    });
     find_bin(shared, [left](uint64_t) { return left; });
     prefix = prefix << 8 | static_cast<uint32_t>(shared.bin);
     left = shared.left;
@@ -120,15 +153,15 @@ __device__ uint64_t select_by_bytes(int vocab, int bin, uint64_t left, SelectSha
   return prefix;
 }
 
-/// `describe(i, entry)` gives token i. All threads get the answer; ~0 where the measures do not reach the target.
+/// `describe(i, raw value, entry)` gives token i. All threads get the answer; ~0 where the measures do not reach the target.
 template <class Describe, class TargetOf>
-__device__ uint64_t select_last_of(int vocab, SelectShared& shared, Describe describe, TargetOf target_of) {
+__device__ uint64_t select_last_of(const float* x, int vocab, SelectShared& shared, Describe describe, TargetOf target_of) {
   clear_histogram(shared, kBins);
-  for (int i = threadIdx.x; i < vocab; i += kSampleThreads) {
+  scan_row(x, vocab, [&](int i, float raw) {
     Entry entry;
-    describe(i, entry);
+    describe(i, raw, entry);
     if (entry.measure != 0) add_shared(&shared.histogram[entry.bin], entry.measure);
-  }
+  });
   find_bin(shared, target_of);
   const int bin = shared.bin;
   const uint64_t left = shared.left;
@@ -136,18 +169,18 @@ __device__ uint64_t select_last_of(int vocab, SelectShared& shared, Describe des
   __syncthreads();
   if (threadIdx.x == 0) shared.count = 0;
   __syncthreads();
-  for (int i = threadIdx.x; i < vocab; i += kSampleThreads) {
+  scan_row(x, vocab, [&](int i, float raw) {
     Entry entry;
-    describe(i, entry);
-    if (entry.measure == 0 || entry.bin != bin) continue;
+    describe(i, raw, entry);
+    if (entry.measure == 0 || entry.bin != bin) return;
     const int at = atomicAdd(&shared.count, 1);
-    if (at >= kListMax) continue;
+    if (at >= kListMax) return;
     shared.keys[at] = entry.key;
     shared.measures[at] = entry.measure;
-  }
+  });
   __syncthreads();
   const int found = shared.count;
-  if (found > kListMax) return select_by_bytes(vocab, bin, left, shared, describe);
+  if (found > kListMax) return select_by_bytes(x, vocab, bin, left, shared, describe);
   for (int i = threadIdx.x; i < found; i += kSampleThreads) {
     uint64_t up_to = 0;
     for (int j = 0; j < found; ++j) up_to += shared.keys[j] <= shared.keys[i] ? shared.measures[j] : 0;
@@ -158,13 +191,13 @@ __device__ uint64_t select_last_of(int vocab, SelectShared& shared, Describe des
 }
 
 template <class Describe>
-__device__ uint64_t select_last(int vocab, uint64_t target, SelectShared& shared, Describe describe) {
-  return select_last_of(vocab, shared, describe, [target](uint64_t) { return target; });
+__device__ uint64_t select_last(const float* x, int vocab, uint64_t target, SelectShared& shared, Describe describe) {
+  return select_last_of(x, vocab, shared, describe, [target](uint64_t) { return target; });
 }
 /// The target is a share of the sum of all measures.
 template <class Describe>
-__device__ uint64_t select_last_share(int vocab, float share, SelectShared& shared, Describe describe) {
-  return select_last_of(vocab, shared, describe, [share](uint64_t total) { return mass_target(share, total); });
+__device__ uint64_t select_last_share(const float* x, int vocab, float share, SelectShared& shared, Describe describe) {
+  return select_last_of(x, vocab, shared, describe, [share](uint64_t total) { return mass_target(share, total); });
 }
 
 }  // namespace pagemill::cuda

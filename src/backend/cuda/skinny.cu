@@ -2,17 +2,17 @@
 //
 // Shapes: x [M, K] (K a multiple of 8), weights [N, K]; M is padded to 8, 16, 32 or 64 columns of mma.sync, whose 16 rows are
 // weight rows (a "unit", skinny_ops.h), so that at M = 1 the tensor cores do the dot products for free. A tile is 2 units.
-// Grid: one block per multiprocessor, so that every one of them gets the same share wherever the scheduler puts blocks, and half
-//   of its shared memory is left for the next kernel's weights. The work is the sequence of (tile, chunk of 512 of k), cut into equal
-//   runs, one per block ("stream-K"): a tile that is cut is added up by the block that ends it last, in the order of k.
+// Grid: two blocks per multiprocessor. The work is the sequence of (tile, chunk of 512 of k), cut into equal
+//   runs, one per block ("stream-K"): a tile that is cut is added up by the block that ends it last, in the order of k. Short products
+//   have one tile per block instead, of one unit at M = 1.
 //   Within a chunk each of the 8 warps takes a turn of 64; their sums meet in shared memory in a fixed order.
 // The stream: a warp copies (cp.async) whole lines, 128 bytes of 4 rows at a time, into a ring that it alone reads. So its loads run
 //   ahead without any barrier of the block, also across tiles. Each 16 bytes land where the lane that feeds them to the tensor
 //   cores reads 16 bytes at once, conflict-free, without ldmatrix: a sum over k may pair k in any order, so in a turn of 32
 //   lane 4·g + t takes elements 8·t … 8·t + 7 of row g, for weights and x alike, and calls them k = 2·t, 2·t + 1, 2·t + 8, 2·t + 9
 //   of two products.
-// Bytes: the weights once (2·N·K) and x once per tile from L2 (M·K·2 · N / 32). 96 KB are in flight per multiprocessor, before
-//   the previous kernel has ended already (programmatic launch). Expected: 90 % of the read bandwidth for M ≤ 16.
+// Bytes: the weights once (2·N·K) and x once per tile from L2 (M·K·2 · N / 32). 192 KB are in flight per multiprocessor, the
+//   first before the previous kernel has ended (programmatic launch). Expected: 95 % of the read bandwidth from 200 MB on at M ≤ 8.
 // Order of sums: by k within a warp, by warp, by run. Deterministic mode cuts no tile, so that it is the same for every M.
 #include "backend/cuda/skinny_hopper.h"
 #include "backend/cuda/skinny_ops.h"
@@ -34,22 +34,22 @@ struct Ring {
   static constexpr size_t kSharedBytes = size_t{kWarps} * kWarpBytes + 2 * kWarps * kSumFloats * sizeof(float);
 };
 
-/// A run of the work: chunks [begin, end) of the sequence of all tiles' chunks. Everything about it is arithmetic.
+/// The work, cut into one run of chunks per block. Everything about it is arithmetic without 64-bit divisions: a block's first load waits for it.
 struct Work {
-  int tiles, chunks;  // chunks of one tile
-  int blocks;         // runs; a multiple of nothing
-  bool whole_tiles;   // runs are cut between tiles only
+  int tiles, chunks;   // chunks of one tile; tiles · chunks < 2^31
+  int blocks;
+  int grain;           // runs are made of whole grains: 1 chunk, or a tile's
+  int share, longer;   // grains of a run; the first `longer` runs have one more
 
-  __host__ __device__ int64_t run_begin(int block) const {
-    if (whole_tiles) return static_cast<int64_t>(tiles) * block / blocks * chunks;
-    return static_cast<int64_t>(tiles) * chunks * block / blocks;
+  __host__ __device__ static Work make(int tiles, int chunks, int blocks, bool whole_tiles) {
+    const int grain = whole_tiles ? chunks : 1, grains = whole_tiles ? tiles : tiles * chunks;
+    return {tiles, chunks, blocks, grain, grains / blocks, grains % blocks};
   }
+  __host__ __device__ int run_begin(int block) const { return (block * share + min(block, longer)) * grain; }
   /// The run that holds chunk `at`.
-  __host__ __device__ int block_of(int64_t at) const {
-    auto block = static_cast<int>((at * blocks) / (static_cast<int64_t>(tiles) * chunks));
-    while (block + 1 < blocks && run_begin(block + 1) <= at) ++block;
-    while (run_begin(block) > at) --block;
-    return block;
+  __host__ __device__ int block_of(int at) const {
+    const int index = at / grain, border = longer * (share + 1);
+    return index < border ? index / (share + 1) : longer + (index - border) / share;
   }
 };
 
@@ -58,7 +58,7 @@ template <int units, int columns>
 constexpr int kSlotFloats = units * kUnitRows * columns * 8;
 
 template <class T, class Op, int units, int columns>
-__global__ void __launch_bounds__(kWarps * kWarp, columns <= 2 ? 2 : 1)
+__global__ void __launch_bounds__(kWarps * kWarp, units == 1 ? 4 : columns <= 2 ? 2 : 1)
     skinny_kernel(const Op op, const T* x, int rows, int in, int turns, const Work work, float* partial, int* arrived) {
   using R = Ring<units>;
   PM_SHARED(last_to_arrive, int);
@@ -67,11 +67,10 @@ __global__ void __launch_bounds__(kWarps * kWarp, columns <= 2 ? 2 : 1)
   unsigned char* const ring = shared + warp * R::kWarpBytes;
   const int line = lane / 8, chunk_of_line = lane % 8;  // this lane copies 16 bytes of rows line, line + 4, …
   float* const sums = reinterpret_cast<float*>(shared + kWarps * R::kWarpBytes);
-  const int64_t begin = work.run_begin(blockIdx.x), end = work.run_begin(blockIdx.x + 1);
+  const int begin = work.run_begin(blockIdx.x), end = work.run_begin(blockIdx.x + 1), first_tile = begin / work.chunks;
 
   // --- Loads, R::kStages turns ahead -------------------------------------------------------------------------------------------
-  int64_t ahead = begin;
-  int ahead_tile = static_cast<int>(begin / work.chunks), ahead_chunk = static_cast<int>(begin % work.chunks);
+  int ahead = begin, ahead_tile = first_tile, ahead_chunk = begin - first_tile * work.chunks;
   const T* row[units][4];
   const auto find_rows = [&] {
 #pragma unroll
@@ -122,11 +121,10 @@ __global__ void __launch_bounds__(kWarps * kWarp, columns <= 2 ? 2 : 1)
   };
   int stage = 0, buffer = 0;
   uint4 now[columns][2];
-  int64_t at = begin;
-  if (at < end) load_x(static_cast<int>(at % work.chunks), now);
-  while (at < end) {
-    const auto tile = static_cast<int>(at / work.chunks), first_chunk = static_cast<int>(at - static_cast<int64_t>(tile) * work.chunks);
-    const int last_chunk = static_cast<int>(min(static_cast<int64_t>(work.chunks), first_chunk + end - at));
+  int at = begin, tile = first_tile, first_chunk = begin - first_tile * work.chunks;
+  if (at < end) load_x(first_chunk, now);
+  for (; at < end; ++tile, first_chunk = 0) {
+    const int last_chunk = min(work.chunks, first_chunk + end - at);
     float c[units][columns][4] = {};
     for (int chunk = first_chunk; chunk < last_chunk; ++chunk) {
       ptx::cp_async_wait<R::kStages - 1>();
@@ -170,7 +168,7 @@ __global__ void __launch_bounds__(kWarps * kWarp, columns <= 2 ? 2 : 1)
     }
     at += last_chunk - first_chunk;
     const bool whole = first_chunk == 0 && last_chunk == work.chunks;
-    float* const slot = partial + (static_cast<int64_t>(blockIdx.x) * 2 + (tile == static_cast<int>(begin / work.chunks) ? 0 : 1)) * kSlotFloats<units, columns>;
+    float* const slot = partial + (static_cast<int64_t>(blockIdx.x) * 2 + (tile == first_tile ? 0 : 1)) * kSlotFloats<units, columns>;
 
     // --- The warps' sums, 8 columns at a time; two buffers, so that one barrier a time is enough --------------------------------------
 #pragma unroll
@@ -215,13 +213,13 @@ __global__ void __launch_bounds__(kWarps * kWarp, columns <= 2 ? 2 : 1)
     __syncthreads();
     if (!last_to_arrive) continue;
     __threadfence();
-    const int64_t tile_begin = static_cast<int64_t>(tile) * work.chunks;
+    const int tile_begin = tile * work.chunks;
     const int first_run = work.block_of(tile_begin), last_run = work.block_of(tile_begin + work.chunks - 1);
     for (int item = threadIdx.x; item < units * 8 * rows; item += kWarps * kWarp) {
       const int j = item % 8, u = item / 8 % units, m = item / (8 * units);
       float low = 0, high = 0;
       for (int run = first_run; run <= last_run; ++run) {
-        const int which = tile == static_cast<int>(work.run_begin(run) / work.chunks) ? 0 : 1;
+        const int which = work.run_begin(run) >= tile_begin ? 0 : 1;  // it began in this tile, or in one before
         const float* from = partial + (static_cast<int64_t>(run) * 2 + which) * kSlotFloats<units, columns> + (m * units + u) * kUnitRows + j;
         low += ptx::load_f32(from);
         high += ptx::load_f32(from + 8);
@@ -231,17 +229,23 @@ __global__ void __launch_bounds__(kWarps * kWarp, columns <= 2 ? 2 : 1)
   }
 }
 
-constexpr int kBlocksMax = 256;       // of a launch that cuts tiles, on any device
+constexpr int kBlocksMax = 2 * 256;   // of a launch that cuts tiles, on any device
 constexpr int kTilesMax = 64 * 1024;  // of one that may: counters are kept for so many
 constexpr size_t kCounterBytes = size_t{kTilesMax} * sizeof(int);
+
+/// How the work is cut. Adding up a cut tile costs some 3 µs at the end: where every tile can have a block of its own at once, and
+/// K is short, none is cut.
+template <int units, int columns>
+Work plan_work(const KernelContext& c, int units_of_op, int turns) {
+  const int tiles = (units_of_op + units - 1) / units, chunks = (turns + kChunkTurns - 1) / kChunkTurns, at_once = (units == 1 ? 4 : 2) * c.multiprocessors;
+  const bool whole_tiles = c.deterministic || c.product_workspace == nullptr || tiles > kTilesMax || (tiles <= at_once && chunks <= 16);
+  return Work::make(tiles, chunks, whole_tiles ? min(tiles, at_once) : min(min(2 * c.multiprocessors, kBlocksMax), tiles * chunks), whole_tiles);
+}
 
 template <class T, class Op, int units, int columns>
 cudaError_t launch_skinny(const KernelContext& c, const Op& op, const T* x, int rows, int in) {
   const int turns = (in + kTurn - 1) / kTurn;
-  Work work{(op.units() + units - 1) / units, (turns + kChunkTurns - 1) / kChunkTurns, 0, false};
-  work.blocks = min(min(c.multiprocessors, kBlocksMax), work.tiles * work.chunks);
-  work.whole_tiles = c.deterministic || c.product_workspace == nullptr || work.tiles > kTilesMax;
-  if (work.whole_tiles) work.blocks = min(work.tiles, 2 * c.multiprocessors);
+  const Work work = plan_work<units, columns>(c, op.units(), turns);
   auto* const arrived = static_cast<int*>(c.product_workspace);
   auto* const partial = reinterpret_cast<float*>(static_cast<unsigned char*>(c.product_workspace) + kCounterBytes);
   return launch(skinny_kernel<T, Op, units, columns>,
@@ -252,6 +256,8 @@ cudaError_t launch_skinny(const KernelContext& c, const Op& op, const T* x, int 
 template <class T, class Op>
 cudaError_t run(const KernelContext& c, const Op& op, const T* x, int rows, int in) {
   if (rows >= kHopperRowsMin && skinny_rows_max(c) == kHopperRowsMax) return hopper_product(c, op, x, rows);
+  // A single row's short products are bound by latency: smaller tiles, more blocks.
+  if (rows == 1 && op.units() <= 3 * c.multiprocessors && in <= 8192) return launch_skinny<T, Op, 1, 1>(c, op, x, rows, in);
   if (rows <= 8) return launch_skinny<T, Op, 2, 1>(c, op, x, rows, in);
   if (rows <= 16) return launch_skinny<T, Op, 2, 2>(c, op, x, rows, in);
   if (rows <= 32) return launch_skinny<T, Op, 2, 4>(c, op, x, rows, in);

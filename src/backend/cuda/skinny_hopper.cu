@@ -1,8 +1,8 @@
-// Matrix products for 17 … 128 rows on sm_90a, still bound by reading the weights; skinny.cu is the portable twin.
+// Matrix products for 9 … 32 rows on sm_90a, still bound by reading the weights; skinny.cu is the portable twin.
 //
-// Shapes: x [M, K] (M padded to 32, 64 or 128), weights [N, K]. A tile is 128 weight rows (8 units of skinny_ops.h): two warpgroups
+// Shapes: x [M, K] (M padded to 32), weights [N, K]. A tile is 128 weight rows (8 units of skinny_ops.h): two warpgroups
 // of 64, whose wgmma has the weights as A and x as B, both from shared memory.
-// Grid: clusters of 1 … 8 blocks, one block per multiprocessor; a cluster takes tiles c, c + clusters, …; its blocks split K, and each
+// Grid: clusters of 1 … 8 blocks, two blocks per multiprocessor; a cluster takes tiles c, c + clusters, …; its blocks split K, and each
 //   adds up a share of the tile's sums over the cluster's shared memories, in the order of k. So few tiles still fill the device.
 // The stream: stages of 64 of k (16 KB of weights and M · 128 bytes of x), copied by cp.async into swizzled tiles; the first weights are
 //   on their way before the previous kernel has ended.
@@ -22,11 +22,11 @@ constexpr int kUnits = kTileRows / kUnitRows;
 
 template <int columns>
 struct Plan {
-  static constexpr int kStages = columns == 32 ? 4 : 3;
+  static constexpr int kStages = 4;
   static constexpr int kWeightBytes = kTileRows * kTileRowBytes, kStageBytes = kWeightBytes + columns * kTileRowBytes;
   static constexpr int kSumStride = kTileRows + 4;                       // floats from one column to the next; the 4 spread the banks
   static constexpr size_t kSharedBytes = size_t{kStages} * kStageBytes + size_t{columns} * kSumStride * sizeof(float);
-  static constexpr int kResident = columns <= 64 ? 2 : 1;  // this launch's block of a multiprocessor, and the next one's
+  static constexpr int kResident = 2;                                    // blocks of a multiprocessor
 };
 
 #if PM_NVCC
@@ -118,10 +118,10 @@ __global__ void __launch_bounds__(kThreads, Plan<columns>::kResident)
 #pragma unroll
       for (int k = 0; k < kStep / 16; ++k) ptx::wgmma(d, ptx::wgmma_advance(a, k * 32), ptx::wgmma_advance(b, k * 32), step + k, T{});
       ptx::wgmma_commit();
-      const int next = stage == 0 ? P::kStages - 1 : stage - 1;  // the stage before this one
+      const int free_stage = stage == 0 ? P::kStages - 1 : stage - 1;  // the stage before this one
       if (load_tile < tiles) {
-        load_weights(next);
-        load_x(next, load_step);
+        load_weights(free_stage);
+        load_x(free_stage, load_step);
         advance();
       }
       ptx::cp_async_commit();
@@ -161,20 +161,17 @@ __global__ void __launch_bounds__(kThreads, Plan<columns>::kResident)
 struct Split {
   int blocks, clusters;  // of a cluster; of the grid
 };
-/// The split whose last round of tiles leaves the fewest multiprocessors idle; each further block costs a little.
-/// Clusters lie within groups of 16 multiprocessors.
+/// Few tiles: the most blocks a tile that still leave every cluster resident at once. Many: none, for each split costs a sum.
+/// A cluster lies within a group of multiprocessors, of which most have 16.
 Split choose_split(int tiles, int steps, int multiprocessors) {
-  Split best{1, 1};
-  double best_share = 0;
-  for (int blocks = 1; blocks <= 8 && steps >= 3 * blocks; ++blocks) {
-    const int at_once = std::max(1, multiprocessors / 16 * (16 / blocks)), rounds = (tiles + at_once - 1) / at_once;
-    const double share = static_cast<double>(tiles) * blocks / (static_cast<double>(rounds) * multiprocessors) * (1 - 0.01 * blocks);
-    if (share > best_share) {
-      best_share = share;
-      best = {blocks, std::min(tiles, (tiles + rounds - 1) / rounds)};
-    }
-  }
-  return best;
+  const int slots = 2 * multiprocessors, groups = std::max(1, multiprocessors / 16);
+  const auto at_once = [&](int blocks) { return groups * (2 * 16 / blocks); };
+  int blocks = tiles >= 4 * slots ? 1 : tiles >= 2 * slots ? 2 : 4;
+  for (const int more : {6, 8})
+    if (blocks >= 4 && 10 * tiles <= 9 * at_once(more)) blocks = more;
+  while (blocks > 1 && steps < 3 * blocks) blocks /= 2;
+  const int resident = blocks == 1 ? slots : at_once(blocks), rounds = (tiles + resident - 1) / resident;
+  return {blocks, std::min(tiles, (tiles + rounds - 1) / rounds)};
 }
 
 template <class T, class Op, int columns>
@@ -190,9 +187,7 @@ cudaError_t launch_columns(const KernelContext& c, const Op& op, const T* x, int
 
 template <class T, class Op>
 cudaError_t run(const KernelContext& c, const Op& op, const T* x, int rows, int in) {
-  if (rows <= 32) return launch_columns<T, Op, 32>(c, op, x, rows, in);
-  if (rows <= 64) return launch_columns<T, Op, 64>(c, op, x, rows, in);
-  return launch_columns<T, Op, 128>(c, op, x, rows, in);
+  return launch_columns<T, Op, kHopperRowsMax>(c, op, x, rows, in);
 }
 #else
 template <class T, class Op>

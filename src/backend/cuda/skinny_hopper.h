@@ -5,7 +5,7 @@
 
 namespace pagemill::cuda {
 
-inline constexpr int kHopperRowsMin = 17, kHopperRowsMax = 128;
+inline constexpr int kHopperRowsMin = 9, kHopperRowsMax = 32;
 
 cudaError_t hopper_product(const KernelContext& context, const PlainOp<__half>& op, const __half* x, int rows);
 cudaError_t hopper_product(const KernelContext& context, const PlainOp<__nv_bfloat16>& op, const __nv_bfloat16* x, int rows);
