@@ -3,7 +3,7 @@
 //
 // Shapes: q, out [rows, heads · dim], dim 64, 96, 128 or 256, any group size (16 heads at a time), KV in pieces of 16 tokens.
 // Grid: (splits, kv_heads · ⌈group / 16⌉, rows) blocks of 4 warps (2 at dim 256). A split is a run of KV blocks; each warp takes every
-//   4th of them, with two in flight of its own (cp.async), and no barrier until the warps' results are put together.
+//   4th of them, with three in flight of its own (cp.async), and no barrier until the warps' results are put together.
 // Splits fill the device where rows · kv_heads do not; the block that ends last adds them up, in their order, so the result
 //   does not depend on which one that was. Deterministic mode: 8 splits of a row's own context, whatever the others have.
 // Bytes: the rows' keys and values once: tokens · kv_heads · dim · 4. Expected: 85 % of the read bandwidth from 200 MB on.
@@ -12,7 +12,7 @@
 namespace pagemill::cuda {
 namespace {
 
-constexpr int kStages = 2;
+constexpr int kStages = 3;
 constexpr int kDeterministicSplits = 8;
 constexpr int kDeterministicRows = 64;      // rows of a launch there: bounds the workspace
 constexpr int kSplitsMax = 64;
@@ -199,7 +199,7 @@ __global__ void __launch_bounds__(Plan<dim>::kWarps* kWarp) decode_kernel(const 
     add_values<T, dim>(weights, keys + P::kPiece, attended.out);
     __syncwarp();  // all lanes have read before the slot is filled again
     load(ahead, stage);
-    stage ^= 1;
+    stage = stage + 1 == kStages ? 0 : stage + 1;
   }
   attended.finish();
   ptx::cp_async_wait<0>();
@@ -247,7 +247,7 @@ cudaError_t with_dim(int dim, F f) {
 }
 
 /// A launch with splits has at most so many blocks, on any device (or, in deterministic mode, so many rows).
-constexpr int kSplitBlocksMax = 3 * 256;
+constexpr int kSplitBlocksMax = 256;
 int64_t counters_max(int heads) { return (std::max<int64_t>(int64_t{kDeterministicRows} * heads, kSplitBlocksMax) + 63) / 64 * 64; }
 int64_t partials_max(int heads) {
   return std::max<int64_t>(int64_t{kDeterministicRows} * heads * kDeterministicSplits, int64_t{kSplitBlocksMax} * 16);
@@ -257,7 +257,8 @@ int choose_splits(const KernelContext& c, const AttentionArgs& a, int tiles) {
   if (c.deterministic) return kDeterministicSplits;
   const int context = a.window > 0 ? min(a.context_max, a.window + kPieceTokens) : a.context_max;
   const int blocks = (context + kPieceTokens - 1) / kPieceTokens;
-  const int fill = min(3 * c.multiprocessors, kSplitBlocksMax) / (a.rows * tiles), useful = (blocks + 3) / 4;
+  // One block a multiprocessor keeps enough in flight; more would only leave more to put together.
+  const int fill = min(c.multiprocessors, kSplitBlocksMax) / (a.rows * tiles), useful = (blocks + 3) / 4;
   return max(1, min(min(fill, useful), kSplitsMax));
 }
 

@@ -104,7 +104,7 @@ class CudaBackend final : public Backend {
   void check(const Matrix& matrix, int64_t rows, int64_t cols) const;
   const float* rope_frequencies(const RopeTable& rope) const;
   void compute_angles(const StepInputs& step, const RopeTable& rope);
-  bool takes_skinny(int64_t rows) const { return rows <= skinny_rows_max(context_) || options_.deterministic || !cublas_; }
+  bool takes_skinny(int64_t rows, Product product) const { return rows <= skinny_rows_max(context_, product) || options_.deterministic || !cublas_; }
 
   const CudaOptions options_;
   mutable DeviceInfo device_;

@@ -53,7 +53,7 @@ void CudaBackend::linear(const StepInputs&, Matrix x, const Weight& weight, cons
   PM_CHECK(bias == nullptr || (bias->out == 1 && bias->in == weight.out));
   const bool out_f32 = out.dtype == DType::f32;
   const auto rows = static_cast<int>(x.rows), in = static_cast<int>(weight.in), out_features = static_cast<int>(weight.out);
-  if (!takes_skinny(x.rows)) {
+  if (!takes_skinny(x.rows, Product::plain)) {
     const CublasLt::Product product{.type = type(), .x = x.data, .weight = as_cuda(weight).matrix, .bias = bias == nullptr ? nullptr : as_cuda(*bias).matrix,
                                     .out = out.data, .out_f32 = out_f32, .rows = rows, .in = in, .out_features = out_features};
     if (cublas_->multiply(product, scratch<std::byte>(plan_.cublas), kCublasWorkspaceBytes, stream_.get(), status_)) return;
@@ -91,7 +91,7 @@ void CudaBackend::rope_store(const StepInputs& step, const AttentionShape& shape
 void CudaBackend::linear_qkv_rope_store(const StepInputs& step, Matrix x, const QkvWeights& weights, const AttentionShape& shape, const RopeTable& rope,
                                         Matrix q, Matrix k, Matrix v, KvView kv) {
   if (failed()) return;
-  if (!takes_skinny(x.rows) || shape.head_dim % 16 != 0) return Backend::linear_qkv_rope_store(step, x, weights, shape, rope, q, k, v, kv);
+  if (!takes_skinny(x.rows, Product::qkv) || shape.head_dim % 16 != 0) return Backend::linear_qkv_rope_store(step, x, weights, shape, rope, q, k, v, kv);
   check(x, step.shape.rows, weights.q->in);
   check(q, x.rows, int64_t{shape.heads} * shape.head_dim);
   compute_angles(step, rope);
@@ -128,7 +128,7 @@ void CudaBackend::gated_activation(Activation activation, Matrix gate, Matrix up
 
 void CudaBackend::linear_gated(const StepInputs& step, Matrix x, const Weight& gate, const Weight& up, Activation activation, Matrix out, Matrix scratch_matrix) {
   if (failed()) return;
-  if (!takes_skinny(x.rows) || gate.out % 8 != 0) return Backend::linear_gated(step, x, gate, up, activation, out, scratch_matrix);
+  if (!takes_skinny(x.rows, Product::gated) || gate.out % 8 != 0) return Backend::linear_gated(step, x, gate, up, activation, out, scratch_matrix);
   PM_CHECK(activation == Activation::silu);
   check(x, out.rows, gate.in);
   check(out, x.rows, gate.out);

@@ -96,9 +96,11 @@ cudaError_t rope_store(const KernelContext& context, const RopeStoreArgs& args);
 cudaError_t copy_blocks(const KernelContext& context, void* base, size_t layer_stride, int layers, size_t block_bytes, const int2* pairs, int count);
 
 // --- Matrix products for few rows (skinny.cu) -----------------------------------------------------------------------------------
-/// Rows of one launch, 64 (32 on sm_90a, where cuBLASLt is as fast from there on); given more, the launchers repeat themselves, reading the
-/// weights each time, as deterministic mode does.
-int skinny_rows_max(const KernelContext& context);
+enum class Product : uint8_t { plain, gated, qkv };
+/// Up to how many rows these are the fastest: 64, but 32 on sm_90a, where cuBLASLt takes over (qkv stays: three products, a
+/// rotation and a store would take its place). Given more, the launchers repeat themselves, reading the weights each time, as
+/// deterministic mode does.
+int skinny_rows_max(const KernelContext& context, Product product);
 size_t product_workspace_bytes();
 
 /// out[r] = x[r] · weightᵀ (+ bias) (+ residual[r]).   x [rows, in], weight [out, in]

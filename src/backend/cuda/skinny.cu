@@ -255,7 +255,7 @@ cudaError_t launch_skinny(const KernelContext& c, const Op& op, const T* x, int 
 
 template <class T, class Op>
 cudaError_t run(const KernelContext& c, const Op& op, const T* x, int rows, int in) {
-  if (rows >= kHopperRowsMin && skinny_rows_max(c) == kHopperRowsMax) return hopper_product(c, op, x, rows);
+  if (rows >= kHopperRowsMin && c.arch == 90 && PM_NVCC && !c.deterministic) return hopper_product(c, op, x, rows);
   // A single row's short products are bound by latency: smaller tiles, more blocks.
   if (rows == 1 && op.units() <= 3 * c.multiprocessors && in <= 8192) return launch_skinny<T, Op, 1, 1>(c, op, x, rows, in);
   if (rows <= 8) return launch_skinny<T, Op, 2, 1>(c, op, x, rows, in);
@@ -266,10 +266,9 @@ cudaError_t run(const KernelContext& c, const Op& op, const T* x, int rows, int 
 
 /// Calls f(first row, rows) for as many launches as it takes.
 template <class F>
-cudaError_t in_parts(const KernelContext& c, int rows, F f) {
-  const int most = skinny_rows_max(c);
-  for (int begin = 0; begin < rows; begin += most) {
-    const cudaError_t error = f(begin, min(rows - begin, most));
+cudaError_t in_parts(int rows, F f) {
+  for (int begin = 0; begin < rows; begin += kSkinnyRows) {
+    const cudaError_t error = f(begin, min(rows - begin, kSkinnyRows));
     if (error != cudaSuccess) return error;
   }
   return cudaSuccess;
@@ -281,13 +280,15 @@ bool bad_shape(int rows, int in) { return rows < 0 || in <= 0 || in % 8 != 0; }
 
 size_t product_workspace_bytes() { return kCounterBytes + size_t{kBlocksMax} * 2 * kSlotFloats<2, 8> * sizeof(float); }
 
-int skinny_rows_max(const KernelContext& c) { return c.arch == 90 && PM_NVCC && !c.deterministic ? kHopperRowsMax : 64; }
+int skinny_rows_max(const KernelContext& c, Product product) {
+  return product != Product::qkv && c.arch == 90 && PM_NVCC && !c.deterministic ? 32 : kSkinnyRows;
+}
 
 cudaError_t linear_skinny(const KernelContext& c, const LinearArgs& a) {
   if (bad_shape(a.rows, a.in)) return cudaErrorInvalidValue;
   return with_element(a.type, [&](auto t) {
     using T = decltype(t);
-    return in_parts(c, a.rows, [&](int begin, int rows) {
+    return in_parts(a.rows, [&](int begin, int rows) {
       const int64_t offset = static_cast<int64_t>(begin) * a.out_features;
       const PlainOp<T> op{static_cast<const T*>(a.weight), a.bias, a.residual == nullptr ? nullptr : static_cast<const T*>(a.residual) + offset,
                           a.out_f32 ? nullptr : static_cast<T*>(a.out) + offset, a.out_f32 ? static_cast<float*>(a.out) + offset : nullptr,
@@ -301,7 +302,7 @@ cudaError_t gated_skinny(const KernelContext& c, const GatedArgs& a) {
   if (bad_shape(a.rows, a.in) || a.ffn % 8 != 0) return cudaErrorInvalidValue;
   return with_element(a.type, [&](auto t) {
     using T = decltype(t);
-    return in_parts(c, a.rows, [&](int begin, int rows) {
+    return in_parts(a.rows, [&](int begin, int rows) {
       const GatedOp<T> op{static_cast<const T*>(a.gate), static_cast<const T*>(a.up), static_cast<T*>(a.out) + static_cast<int64_t>(begin) * a.ffn, a.in, a.ffn};
       return run<T>(c, op, static_cast<const T*>(a.x) + static_cast<int64_t>(begin) * a.in, rows, a.in);
     });
@@ -313,7 +314,7 @@ cudaError_t qkv_skinny(const KernelContext& c, const QkvArgs& a) {
   return with_element(a.type, [&](auto t) {
     using T = decltype(t);
     const int half = a.kv.head_dim / 2;
-    return in_parts(c, a.rows, [&](int begin, int rows) {
+    return in_parts(a.rows, [&](int begin, int rows) {
       QkvOp<T> op{{}, {}, a.angles + static_cast<int64_t>(begin) * half, a.slots + begin, static_cast<T*>(a.q) + static_cast<int64_t>(begin) * a.heads * a.kv.head_dim,
                   static_cast<unsigned char*>(a.kv.base), a.in, a.heads, a.kv.kv_heads, a.kv.head_dim};
       for (int i = 0; i < 3; ++i) {

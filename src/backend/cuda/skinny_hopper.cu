@@ -1,6 +1,6 @@
-// Matrix products for 9 … 32 rows on sm_90a, still bound by reading the weights; skinny.cu is the portable twin.
+// Matrix products for 9 … 64 rows on sm_90a, still bound by reading the weights; skinny.cu is the portable twin.
 //
-// Shapes: x [M, K] (M padded to 32), weights [N, K]. A tile is 128 weight rows (8 units of skinny_ops.h): two warpgroups
+// Shapes: x [M, K] (M padded to 32 or 64), weights [N, K]. A tile is 128 weight rows (8 units of skinny_ops.h): two warpgroups
 // of 64, whose wgmma has the weights as A and x as B, both from shared memory.
 // Grid: clusters of 1 … 8 blocks, two blocks per multiprocessor; a cluster takes tiles c, c + clusters, …; its blocks split K, and each
 //   adds up a share of the tile's sums over the cluster's shared memories, in the order of k. So few tiles still fill the device.
@@ -22,7 +22,7 @@ constexpr int kUnits = kTileRows / kUnitRows;
 
 template <int columns>
 struct Plan {
-  static constexpr int kStages = 4;
+  static constexpr int kStages = columns == 32 ? 4 : 3;
   static constexpr int kWeightBytes = kTileRows * kTileRowBytes, kStageBytes = kWeightBytes + columns * kTileRowBytes;
   static constexpr int kSumStride = kTileRows + 4;                       // floats from one column to the next; the 4 spread the banks
   static constexpr size_t kSharedBytes = size_t{kStages} * kStageBytes + size_t{columns} * kSumStride * sizeof(float);
@@ -187,7 +187,7 @@ cudaError_t launch_columns(const KernelContext& c, const Op& op, const T* x, int
 
 template <class T, class Op>
 cudaError_t run(const KernelContext& c, const Op& op, const T* x, int rows, int in) {
-  return launch_columns<T, Op, kHopperRowsMax>(c, op, x, rows, in);
+  return rows <= 32 ? launch_columns<T, Op, 32>(c, op, x, rows, in) : launch_columns<T, Op, 64>(c, op, x, rows, in);
 }
 #else
 template <class T, class Op>
