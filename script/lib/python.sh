@@ -14,7 +14,7 @@ pip_install() {
   "$PM_VENV/bin/python" -m pip install --no-cache-dir --disable-pip-version-check --progress-bar off --retries 5 "$@"
 }
 
-# Installs tests/requirements.txt (exact versions), once per content.
+# Installs tests/requirements.txt (exact versions with hashes), once per content.
 ensure_test_requirements() {
   local stamp=$PM_VENV/.requirements sum
   [[ -f $PM_REQUIREMENTS ]] || return 0
@@ -25,6 +25,6 @@ ensure_test_requirements() {
     return
   fi
   run_logged "fetch Python packages for the tests" "check that pip reaches PyPI, then run this again" \
-    pip_install --requirement "$PM_REQUIREMENTS"
+    pip_install --no-compile --no-deps --only-binary=:all: --requirement "$PM_REQUIREMENTS"
   printf '%s\n' "$sum" >"$stamp"
 }

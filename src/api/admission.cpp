@@ -54,12 +54,15 @@ std::string cors_origin(std::string_view origin, const std::vector<std::string>&
   return {};
 }
 
-std::string request_id_of(const http::Request& request) {
-  const std::string_view sent = request.header("X-Request-Id");
-  const bool harmless = std::all_of(sent.begin(), sent.end(), [](char c) {
+bool is_harmless_id(std::string_view id) {
+  return !id.empty() && id.size() <= 64 && std::all_of(id.begin(), id.end(), [](char c) {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '_' || c == '-';
   });
-  if (!sent.empty() && sent.size() <= 64 && harmless) return std::string(sent);
+}
+
+std::string request_id_of(const http::Request& request) {
+  const std::string_view sent = request.header("X-Request-Id");
+  if (is_harmless_id(sent)) return std::string(sent);
   unsigned char bytes[12];
   RAND_bytes(bytes, sizeof bytes);
   return fmt::format("{:02x}", fmt::join(bytes, bytes + sizeof bytes, ""));

@@ -17,7 +17,10 @@ bool host_allowed(std::string_view host, const std::vector<std::string>& allowed
 /// What Access-Control-Allow-Origin says for this Origin; empty = nothing.
 std::string cors_origin(std::string_view origin, const std::vector<std::string>& allowed);
 
-/// X-Request-Id if it is at most 64 of [A-Za-z0-9._-], else a fresh random one.
+/// An id that may be echoed and logged: 1 to 64 of [A-Za-z0-9._-].
+bool is_harmless_id(std::string_view id);
+
+/// X-Request-Id if it is harmless, else a fresh random one.
 std::string request_id_of(const http::Request& request);
 
 /// The client's address: the peer's, or what a trusted proxy says in X-Forwarded-For (its last entry that is no proxy).

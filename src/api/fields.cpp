@@ -14,6 +14,7 @@ std::string_view type_name(FieldType type) {
     case FieldType::array: return "an array";
     case FieldType::object: return "an object";
     case FieldType::text_or_array: return "a string or an array";
+    case FieldType::text_or_object: return "a string or an object";
   }
   return "";
 }
@@ -35,6 +36,7 @@ bool has_type(FieldType type, const json::value& value) {
     case FieldType::array: return value.is_array();
     case FieldType::object: return value.is_object();
     case FieldType::text_or_array: return value.is_string() || value.is_array();
+    case FieldType::text_or_object: return value.is_string() || value.is_object();
   }
   return false;
 }
@@ -70,6 +72,7 @@ json::object field_schema(const FieldInfo& info) {
     case FieldType::array: schema["type"] = {"array", "null"}; break;
     case FieldType::object: schema["type"] = {"object", "null"}; break;
     case FieldType::text_or_array: schema["type"] = {"string", "array", "null"}; break;
+    case FieldType::text_or_object: schema["type"] = {"string", "object", "null"}; break;
   }
   if (info.required) schema["type"].as_array().pop_back();
   if (std::isfinite(info.minimum)) schema["minimum"] = info.minimum;

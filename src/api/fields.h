@@ -14,7 +14,7 @@
 
 namespace pagemill::api {
 
-enum class FieldType { boolean, integer, number, string, array, object, text_or_array };
+enum class FieldType { boolean, integer, number, string, array, object, text_or_array, text_or_object };
 
 struct FieldInfo {
   std::string_view name;

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "api/admission.h"
 #include "api/error_body.h"
 #include "base/json.h"
 
@@ -35,7 +36,10 @@ Generation::Generation(GenerationKind kind, std::shared_ptr<Serving> serving, st
     : kind_(kind), serving_(std::move(serving)), exchange_(std::move(exchange)), text_(std::move(text)), body_(std::move(body)),
       names_{*text_, body_.return_tokens_as_ids}, created_s_(std::time(nullptr)), started_ns_(SteadyClock::instance().now_ns()) {
   const bool chat = kind_ == GenerationKind::chat;
-  id_ = (chat ? "chatcmpl-" : "cmpl-") + exchange_->admission().request_id;
+  // As in vLLM the header wins over the field.
+  const std::string& of_header = exchange_->admission().request_id;
+  const bool by_field = is_harmless_id(body_.request_id) && exchange_->request().header("X-Request-Id") != of_header;
+  id_ = (chat ? "chatcmpl-" : "cmpl-") + (by_field ? body_.request_id : of_header);
   head_ = fmt::format(R"({{"id":{},"object":"{}","created":{},"model":{},"choices":[)", json_quote(id_),
                       chat ? (body_.stream ? "chat.completion.chunk" : "chat.completion") : "text_completion", created_s_,
                       json_quote(body_.model.empty() ? serving_->options.model_names.front() : body_.model));
@@ -151,7 +155,8 @@ void Generation::begin_stream() {
   exchange_->start_events();
   if (kind_ != GenerationKind::chat) return;
   for (size_t i = 0; i < choices_.size(); ++i)
-    write(fmt::format(R"({{"index":{},"delta":{{"role":"assistant","content":""}},"logprobs":null,"finish_reason":null}})", i));
+    write(fmt::format(R"({{"index":{},"delta":{{"role":"assistant","content":""}},"logprobs":null,"finish_reason":null}})", i),
+          body_.return_token_ids ? prompt_tokens_json(0) : "");
 }
 
 void Generation::emit(size_t index, bool last) { write(delta_json(index, choices_[index], last)); }
@@ -170,16 +175,17 @@ std::string Generation::delta_json(size_t index, Choice& choice, bool last) {
   out.append(R"(,"logprobs":)").append(take_logprobs(choice)).append(R"(,"finish_reason":)").append(last ? finish_reason_json(choice.end.reason) : "null");
   if (last) out.append(R"(,"stop_reason":)").append(stop_reason_json(choice.end, body_.sampling.stop_token_ids));
   if (body_.return_token_ids) out.append(R"(,"token_ids":)").append(token_ids_json(choice.tokens));
+  if (body_.return_token_ids && kind_ == GenerationKind::completion && !std::exchange(choice.begun, true)) out += prompt_tokens_json(index / static_cast<size_t>(body_.sampling.n));
   choice.text.clear();
   choice.tokens.clear();
   return out += "}";
 }
 
-/// One chunk with one choice, or with none for an empty `choice`.
-void Generation::write(std::string choice) {
+/// One chunk with one choice, and fields beside the choices.
+void Generation::write(std::string_view choice, std::string_view more) {
   if (!exchange_) return;
   std::string frame = "data: ";
-  frame.append(head_).append(choice).append("]");
+  frame.append(head_).append(choice).append("]").append(more);
   if (body_.continuous_usage && body_.include_usage) {
     int64_t prompt = 0, output = 0;
     for (const Slot& slot : slots_) prompt += slot.prompt_tokens;
@@ -203,6 +209,8 @@ void Generation::finish_stream() {
 
 // ---- whole answers ----
 
+std::string Generation::prompt_tokens_json(size_t slot) const { return R"(,"prompt_token_ids":)" + token_ids_json(slots_[slot].session->prepared().prompt_tokens); }
+
 std::string Generation::total_usage_json() const {
   int64_t prompt = 0, output = 0, cached = 0;
   for (const Slot& slot : slots_) {
@@ -222,7 +230,7 @@ std::string Generation::whole_choice_json(size_t index, Choice& choice) {
   out.append(R"(,"stop_reason":)").append(stop_reason_json(choice.end, body_.sampling.stop_token_ids));
   if (body_.return_token_ids) {
     out.append(R"(,"token_ids":)").append(token_ids_json(choice.tokens));
-    if (kind_ == GenerationKind::completion) out.append(R"(,"prompt_token_ids":)").append(token_ids_json(slot.session->prepared().prompt_tokens));
+    if (kind_ == GenerationKind::completion) out += prompt_tokens_json(index / static_cast<size_t>(body_.sampling.n));
   }
   if (kind_ == GenerationKind::completion && body_.sampling.prompt_logprobs >= 0) out.append(R"(,"prompt_logprobs":[)").append(slot.prompt_logprobs).append("]");
   return out += "}";
@@ -237,7 +245,7 @@ void Generation::send_whole() {
   body.append(R"(],"usage":)").append(total_usage_json());
   if (kind_ == GenerationKind::chat) {
     if (body_.sampling.prompt_logprobs >= 0) body.append(R"(,"prompt_logprobs":[)").append(slots_[0].prompt_logprobs).append("]");
-    if (body_.return_token_ids) body.append(R"(,"prompt_token_ids":)").append(token_ids_json(slots_[0].session->prepared().prompt_tokens));
+    if (body_.return_token_ids) body += prompt_tokens_json(0);
   }
   body += "}";
   exchange_->send_json(std::move(body));

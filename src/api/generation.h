@@ -34,7 +34,7 @@ class Generation final : public EventSink, public std::enable_shared_from_this<G
     std::optional<CompletionLogprobs> completion_logprobs;
     int64_t output_tokens = 0;
     TimeNs last_token_ns = 0;
-    bool finished = false;
+    bool finished = false, begun = false;  // begun: a stream has said something of it
     ChoiceFinished end;
   };
   struct Slot {
@@ -56,7 +56,8 @@ class Generation final : public EventSink, public std::enable_shared_from_this<G
   void emit(size_t index, bool last);
   std::string delta_json(size_t index, Choice& choice, bool last);
   std::string take_logprobs(Choice& choice);
-  void write(std::string json);
+  void write(std::string_view choice, std::string_view more = {});
+  std::string prompt_tokens_json(size_t slot) const;
   void finish_stream();
   void send_whole();
   std::string whole_choice_json(size_t index, Choice& choice);

@@ -97,6 +97,7 @@ Done set_seed(Body& body, const json::value& value) {
 }
 
 Done set_stream_options(Body& body, const json::value& value) {
+  body.stream_options = true;
   for (const auto& [name, member] : {std::pair{"include_usage", &Body::include_usage}, std::pair{"continuous_usage_stats", &Body::continuous_usage}}) {
     const json::value* flag = value.get_object().if_contains(name);
     if (!flag || flag->is_null()) continue;
@@ -133,8 +134,8 @@ Done set_tools(Body& body, const json::value& value) {
 }
 
 Done set_tool_choice(Body& body, const json::value& value) {
-  if (value.is_string()) body.tool_choice = text_of(value);
-  else return invalid("tool_choice", "a string");
+  // An object names the tool that must be called.
+  body.tool_choice = value.is_string() ? text_of(value) : "required";
   return {};
 }
 
@@ -208,7 +209,7 @@ constexpr Field<Body> kChatFields[] = {
     {info("top_logprobs", FieldType::integer, "", 0, limits::kTopLogprobs),
      [](Body& body, const json::value& value) -> Done { body.top_logprobs = static_cast<int32_t>(integer_of(value)); return {}; }},
     {info("tools", FieldType::array, "Only with tool_choice \"none\" in this version."), set_tools},
-    {info("tool_choice", FieldType::string, "Only \"none\" in this version."), set_tool_choice},
+    {info("tool_choice", FieldType::text_or_object, "Only \"none\" in this version."), set_tool_choice},
     {info("add_generation_prompt", FieldType::boolean),
      [](Body& body, const json::value& value) -> Done { body.chat.add_generation_prompt = value.get_bool(); return {}; }},
     {info("continue_final_message", FieldType::boolean),
@@ -279,6 +280,7 @@ Result<const json::object*> object_of(const json::value& body) {
 /// Checks between fields that both kinds of request share.
 Done check_generation(Body& body) {
   if (body.stream && body.sampling.prompt_logprobs >= 0) return invalid("prompt_logprobs", "left out with stream: it is not available there");
+  if (body.stream_options && !body.stream) return invalid("stream_options", "left out without stream: true");
   if (body.echo && body.sampling.max_tokens == 0) return {};
   if (body.sampling.max_tokens == 0) return invalid("max_tokens", "at least 1");
   return {};

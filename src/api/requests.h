@@ -24,6 +24,7 @@ using Prompt = std::variant<TextPrompt, TokenPrompt>;
 struct GenerationBody {
   std::string model;
   bool stream = false;
+  bool stream_options = false;             // were given
   bool include_usage = false;
   bool continuous_usage = false;
   SamplingParams sampling;

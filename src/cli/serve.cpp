@@ -19,7 +19,7 @@
 namespace pagemill {
 namespace {
 
-constexpr TimeNs kPollNs = 50 * kNsPerMs;          // while loading and draining
+constexpr TimeNs kPollNs = 10 * kNsPerMs;          // while loading and draining
 constexpr TimeNs kStatsNs = 10 * kNsPerSecond;     // vLLM's interval
 
 double seconds_between(TimeNs from, TimeNs to) { return static_cast<double>(to - from) / static_cast<double>(kNsPerSecond); }
@@ -64,6 +64,7 @@ struct Running {
   std::unique_ptr<http::Server> server;
   std::thread text_loader;
   std::atomic<bool> text_loaded{false};
+  TimeNs text_ns = 0;                      // what that took; written before text_loaded
   std::mutex text_mutex;
   std::optional<Error> text_error;         // under text_mutex
 
@@ -75,6 +76,7 @@ struct Running {
 
 /// Tokenizer and template are made beside the weights.
 void load_text(Running& running, const std::filesystem::path& path, const std::string& chat_template) {
+  const TimeNs started_ns = now_ns();
   auto source = open_gguf(path);
   auto text = source ? TextModel::from_source(**source, chat_template) : tl::unexpected(source.error());
   if (!text) {
@@ -84,6 +86,7 @@ void load_text(Running& running, const std::filesystem::path& path, const std::s
   }
   running.source = std::move(*source);
   running.the_api->set_text(std::move(*text));
+  running.text_ns = now_ns() - started_ns;
   running.text_loaded = true;
 }
 
@@ -94,12 +97,23 @@ std::optional<Error> load_error(Running& running) {
   return running.text_error;
 }
 
-void print_ready(const Running& running, const ServeOptions& options, const std::string& url, TimeNs started_ns) {
+/// How long the model took to load, and each of its phases as far as it was seen.
+struct LoadTimes {
+  TimeNs model_ns = 0;
+  std::vector<std::pair<std::string, TimeNs>> phases;
+};
+
+void print_ready(const Running& running, const ServeOptions& options, const std::string& url, TimeNs started_ns, const LoadTimes& times) {
   const EngineModelInfo model = running.engine->models().front();
   const std::string key = options.keys.empty() ? "" : " -H 'Authorization: Bearer YOUR_KEY'";
-  std::printf("Ready after %.1f s: %s with a context of %d tokens.\n\n  curl %s/v1/chat/completions%s -H 'Content-Type: application/json' \\\n"
-              "    -d '{\"messages\":[{\"role\":\"user\",\"content\":\"Why is the sky blue?\"}]}'\n\n",
-              seconds_between(started_ns, now_ns()), options.api.model_names.front().c_str(), model.context_max, url.c_str(), key.c_str());
+  std::string phases;
+  for (const auto& [phase, ns] : times.phases) phases += fmt::format("{}{} {:.2f} s", phases.empty() ? " (" : ", ", phase, seconds_between(0, ns));
+  if (!phases.empty()) phases += ")";
+  fmt::print("Ready after {:.2f} s: {} with a context of {} tokens.\nTime: model {:.2f} s{}, beside it tokenizer and template {:.2f} s.\n\n"
+             "  curl {}/v1/chat/completions{} -H 'Content-Type: application/json' \\\n"
+             "    -d '{{\"messages\":[{{\"role\":\"user\",\"content\":\"Why is the sky blue?\"}}]}}'\n\n",
+             seconds_between(started_ns, now_ns()), options.api.model_names.front(), model.context_max, seconds_between(0, times.model_ns), phases, seconds_between(0, running.text_ns),
+             url, key);
   std::fflush(stdout);
 }
 
@@ -115,13 +129,22 @@ void log_stats(const EngineStats& before, const EngineStats& stats, double secon
 }
 
 /// Waits for the model. False where a signal came first.
-Result<bool> wait_for_model(Running& running, Signals& signals) {
-  std::string phase;
+Result<bool> wait_for_model(Running& running, Signals& signals, LoadTimes& times) {
+  TimeNs then = now_ns();
+  bool model_loaded = false;
   for (;;) {
     if (auto error = load_error(running)) return tl::unexpected(std::move(*error));
     const EngineStats stats = running.engine->stats();
-    if (stats.state != EngineState::loading && running.text_loaded) return true;
-    if (stats.load_phase != phase) log_info("loading: {}", phase = stats.load_phase);
+    const TimeNs spent_ns = now_ns() - then;
+    then += spent_ns;
+    if (!model_loaded) times.model_ns += spent_ns;
+    if (!model_loaded && !times.phases.empty()) times.phases.back().second += spent_ns;
+    model_loaded = stats.state != EngineState::loading;
+    if (model_loaded && running.text_loaded) return true;
+    if (!model_loaded && !stats.load_phase.empty() && (times.phases.empty() || stats.load_phase != times.phases.back().first)) {
+      log_info("loading: {}", stats.load_phase);
+      times.phases.emplace_back(stats.load_phase, 0);
+    }
     if (signals.wait(kPollNs)) return false;
   }
 }
@@ -181,9 +204,10 @@ Result<ExitCode> serve(ServeOptions options) {
   std::fflush(stdout);
   running.text_loader = std::thread([&] { load_text(running, path, options.chat_template); });
 
-  PM_ASSIGN(const bool loaded, wait_for_model(running, signals));
+  LoadTimes times;
+  PM_ASSIGN(const bool loaded, wait_for_model(running, signals, times));
   if (!loaded) return ExitCode::interrupted;
-  print_ready(running, options, url, started_ns);
+  print_ready(running, options, url, started_ns, times);
   PM_TRY(serve_until_signal(running, signals));
   drain(running, signals, options.shutdown_timeout_s);
   return ExitCode::done;

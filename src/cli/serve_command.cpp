@@ -1,5 +1,5 @@
 // pagemill serve: its flags, by vLLM's names where they mean the same.
-#include <unistd.h>
+#include <arpa/inet.h>
 
 #include <charconv>
 #include <fstream>
@@ -58,25 +58,24 @@ Result<std::string> read_file(const std::string& flag, const std::string& path) 
   return text.str();
 }
 
-/// vLLM takes a JSON list, others take words.
+/// vLLM takes a JSON list, others take words. CLI11 takes the list apart and leaves the quotes of its strings.
 Result<std::vector<std::string>> parse_origins(const std::vector<std::string>& values) {
   std::vector<std::string> origins;
-  for (const std::string& value : values) {
-    if (!value.starts_with('[')) {
-      origins.push_back(value);
-      continue;
-    }
-    const auto list = parse_json(value);
-    if (!list || !list->is_array()) return wrong("--allowed-origins", "must be origins or a JSON list of them");
-    for (const json::value& origin : list->get_array()) {
-      if (!origin.is_string()) return wrong("--allowed-origins", "must be a list of strings");
-      origins.emplace_back(origin.get_string());
-    }
+  for (std::string origin : values) {
+    if (origin.size() >= 2 && origin.front() == '"' && origin.back() == '"') origin = origin.substr(1, origin.size() - 2);
+    const size_t host = origin.find("://");
+    const bool complete = host != std::string::npos && host > 0 && origin.size() > host + 3 && origin.find_first_of("/ \"[]", host + 3) == std::string::npos;
+    if (!complete && origin != "*") return wrong("--allowed-origins", fmt::format("needs origins such as https://page.example, or *; not '{}'", origin));
+    origins.push_back(std::move(origin));
   }
   return origins;
 }
 
-bool is_loopback(const std::string& host) { return host == "localhost" || host == "::1" || host.starts_with("127."); }
+/// By what it says: a name other than localhost may mean any address.
+bool is_loopback(const std::string& host) {
+  in_addr address{};
+  return host == "localhost" || host == "::1" || (inet_pton(AF_INET, host.c_str(), &address) == 1 && ntohl(address.s_addr) >> 24 == 127);
+}
 
 Result<SamplingDefaults> read_generation_config(const std::string& value) {
   if (value == "auto" || value == "vllm") return SamplingDefaults{};  // a GGUF file brings none
@@ -172,6 +171,12 @@ Result<ServeOptions> understand(const ServeFlags& flags) {
 /// Why a word that no flag took is refused.
 std::string refusal_of(const CLI::App& command, const std::string& word) {
   const std::string name = word.substr(0, word.find('='));
+  for (const auto& [letters, flag] : {std::pair{"-tp", "tensor-parallel-size"}, {"-pp", "pipeline-parallel-size"}, {"-dp", "data-parallel-size"}, {"-q", "quantization"},
+                                      {"-cc", "compilation-config"}, {"-sc", "speculative-config"}, {"-asc", "api-server-count"}}) {
+    if (name != letters) continue;
+    if (command.get_option_no_throw(std::string("--") + flag)) return fmt::format("{} is written out here: --{}", name, flag);
+    return refusal_of(command, std::string("--") + flag);
+  }
   for (const RefusedFlag& refused : refused_vllm_flags())
     if (name == "--" + std::string(refused.name)) return fmt::format("{}, a flag of vLLM, is not known here. {}", name, refused.advice);
   std::vector<std::string> known;
@@ -263,6 +268,7 @@ void add_serve_command(CommandLine& line) {
     }
     if (!flags->config.empty()) PM_TRY(apply_config(command, flags->config));
     PM_ASSIGN(ServeOptions options, understand(*flags));
+    if (!is_loopback(flags->host) && options.keys.empty()) log_warning("serving {} without a key (--insecure): whoever reaches it may use it", flags->host);
     return serve(std::move(options));
   });
 }

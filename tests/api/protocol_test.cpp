@@ -118,6 +118,12 @@ TEST_F(ProtocolTest, CompletionsOfTextsAndTokens) {
   EXPECT_EQ(tokens.at("choices").at(0).at("text"), "ab");
   EXPECT_EQ(tokens.at("choices").at(0).at("token_ids"), (json::array{97, 98}));
   EXPECT_EQ(tokens.at("choices").at(0).at("prompt_token_ids"), (json::array{97, 98}));
+  const auto chunks = stream("/v1/completions", completion("[97,98]", R"("return_token_ids":true,"stream":true)"));
+  json::array streamed;
+  for (const value& chunk : chunks)
+    for (const value& id : chunk.at("choices").at(0).at("token_ids").as_array()) streamed.push_back(id);
+  EXPECT_EQ(streamed, (json::array{97, 98}));
+  EXPECT_EQ(chunks[0].at("choices").at(0).at("prompt_token_ids"), (json::array{97, 98}));
   const value list = post_json("/v1/completions", completion(R"(["x","y",[122]])", R"("n":2)"));
   std::string all;
   for (const value& choice : list.at("choices").as_array()) all += choice.at("text").as_string();
@@ -189,7 +195,10 @@ TEST_F(ProtocolTest, SaysHowFarLoadingIs) {
   start();
   const http::Response health = get("/health");
   EXPECT_EQ(health.status, 503);
+  EXPECT_EQ(header(health, "Retry-After"), "1");
   EXPECT_EQ(parse_json(health.body)->at("status"), "loading");
+  EXPECT_TRUE(parse_json(health.body)->at("phase").is_string());
+  EXPECT_LT(parse_json(health.body)->at("progress").to_number<double>(), 1);
   const http::Response answer = post("/v1/chat/completions", chat("x"));
   EXPECT_EQ(answer.status, 503);
   EXPECT_EQ(header(answer, "Retry-After"), "1");
@@ -201,6 +210,9 @@ TEST_F(ProtocolTest, RequestIdsAreKeptWhereHarmless) {
   EXPECT_EQ(header(kept, "X-Request-Id"), "my-id.1");
   EXPECT_EQ(parse_json(kept.body)->at("id"), "chatcmpl-my-id.1");
   EXPECT_EQ(header(get("/version", {{"X-Request-Id", "a b"}}), "X-Request-Id").size(), 24u);
+  EXPECT_EQ(parse_json(post("/v1/chat/completions", chat("x", R"("request_id":"field-1")")).body)->at("id"), "chatcmpl-field-1");
+  EXPECT_EQ(parse_json(post("/v1/chat/completions", chat("x", R"("request_id":"field-1")"), {{"X-Request-Id", "head-1"}}).body)->at("id"), "chatcmpl-head-1");
+  EXPECT_EQ(parse_json(post("/v1/chat/completions", chat("x", R"("request_id":"a b")")).body)->at("id").as_string().size(), 9u + 24u);
   EXPECT_EQ(header(get("/nowhere"), "X-Request-Id").size(), 24u);
 }
 

@@ -73,7 +73,9 @@ TEST_F(ValidationTest, FieldsAreNamed) {
   expect_error(path, chat_with(R"("top_logprobs":2)"), 400, "top_logprobs");
   expect_error(path, chat_with(R"("logprobs":true,"top_logprobs":21)"), 400, "top_logprobs");
   expect_error(path, chat_with(R"("stream":"yes")"), 400, "stream");
-  expect_error(path, chat_with(R"("stream_options":{"include_usage":1})"), 400, "stream_options.include_usage");
+  expect_error(path, chat_with(R"("stream":true,"stream_options":{"include_usage":1})"), 400, "stream_options.include_usage");
+  expect_error(path, chat_with(R"("stream_options":{"include_usage":true})"), 400, "stream_options");
+  expect_error(path, chat_with(R"("tool_choice":1)"), 400, "tool_choice");
   expect_error(path, chat_with(R"("chat_template":"{{ 1 }}")"), 400, "chat_template");
   expect_error(path, chat_with(R"("chat_template_kwargs":{"messages":[]})"), 400, "chat_template_kwargs.messages");
   expect_error(path, chat_with(R"("prompt_logprobs":1,"stream":true)"), 400, "prompt_logprobs");
@@ -110,6 +112,7 @@ TEST_F(ValidationTest, WhatCannotBeEnforcedIsRefused) {
   expect_error(path, chat_with(R"("structured_outputs":{"regex":"a"})"), 501, "structured_outputs");
   expect_error(path, chat_with(R"("tools":[{"type":"function","function":{"name":"f"}}])"), 501, "tools");
   expect_error(path, chat_with(R"("tool_choice":"required")"), 501, "tools");
+  expect_error(path, chat_with(R"("tool_choice":{"type":"function","function":{"name":"f"}})"), 501, "tools");
   expect_error(path, chat_with(R"("best_of":2)"), 501, "best_of");
   EXPECT_EQ(post(path, chat_with(R"("response_format":{"type":"text"},"tool_choice":"none","user":"u","unheard_of":1)")).status, 200);
 }
