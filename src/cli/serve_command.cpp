@@ -58,10 +58,11 @@ Result<std::string> read_file(const std::string& flag, const std::string& path) 
   return text.str();
 }
 
-/// vLLM takes a JSON list, others take words. CLI11 takes the list apart and leaves the quotes of its strings.
+/// vLLM takes a JSON list, others take words. CLI11 takes the list apart and leaves its spaces and quotes.
 Result<std::vector<std::string>> parse_origins(const std::vector<std::string>& values) {
   std::vector<std::string> origins;
   for (std::string origin : values) {
+    origin.erase(0, origin.find_first_not_of(' '));
     if (origin.size() >= 2 && origin.front() == '"' && origin.back() == '"') origin = origin.substr(1, origin.size() - 2);
     const size_t host = origin.find("://");
     const bool complete = host != std::string::npos && host > 0 && origin.size() > host + 3 && origin.find_first_of("/ \"[]", host + 3) == std::string::npos;

@@ -133,6 +133,18 @@ TEST_F(ValidationTest, APromptBeyondTheContextSaysHowLongItMayBe) {
   EXPECT_EQ(parse_json(answer.body)->at("error").at("param"), "input_tokens");
 }
 
+TEST_F(ValidationTest, ABodyOfSixteenMebibytesIsReadAndOneBeyondTheLimitIsNot) {
+  start();
+  const std::string spaces(17 << 20, ' ');
+  EXPECT_EQ(post("/v1/completions", R"({"prompt":"x","max_tokens":1)" + spaces + "}").status, 200);
+  const http::Response long_prompt = post("/v1/completions", R"({"prompt":")" + std::string(17 << 20, 'a') + R"("})");
+  EXPECT_EQ(long_prompt.status, 400);
+  EXPECT_TRUE(parse_json(long_prompt.body)->at("error").at("param").is_string()) << long_prompt.body;
+  RawClient raw(server->port());
+  raw.send("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000000000\r\n\r\n{");
+  EXPECT_EQ(raw.read_answer().status, 413);
+}
+
 TEST_F(ValidationTest, ContentTypesMethodsAndPaths) {
   start();
   const auto send = [&](const std::string& method, const std::string& path, const std::string& type) {
