@@ -324,8 +324,8 @@ Result<GenerationBody> read_completion_body(const json::value& body, const Sampl
   PM_TRY(read_fields<Body>(*object, {kCommonFields, kCompletionFields}, out, unknown));
   PM_ASSIGN(out.prompts, read_prompts(object->at("prompt"), "prompt", out.add_special_tokens));
   if (out.completion_logprobs) out.sampling.logprobs = *out.completion_logprobs;
-  if (out.echo && out.completion_logprobs) out.sampling.prompt_logprobs = *out.completion_logprobs;
   PM_TRY(check_generation(out));
+  if (out.echo && out.completion_logprobs) out.sampling.prompt_logprobs = *out.completion_logprobs;
   return out;
 }
 

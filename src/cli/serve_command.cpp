@@ -2,6 +2,7 @@
 #include <arpa/inet.h>
 
 #include <charconv>
+#include <cmath>
 #include <fstream>
 #include <sstream>
 
@@ -36,19 +37,22 @@ struct ServeFlags {
 
 tl::unexpected<Error> wrong(const std::string& flag, const std::string& what) { return fail(ErrorCode::invalid_argument, fmt::format("{} {}", flag, what), flag); }
 
-/// "4k" is 4,096 and "4K" too; "1g" of bytes is 2^30.
+/// As in vLLM: "4k" is 4,000, "25.6k" 25,600, "4K" 4,096; so with m, g, t.
 Result<uint64_t> parse_size(const std::string& flag, const std::string& text) {
-  uint64_t value = 0;
+  const auto refuse = [&] { return wrong(flag, fmt::format("must be auto or a number such as 4096, 4K (4,096) or 4k (4,000), not '{}'", text)); };
+  double value = 0;
   const char* const end = text.data() + text.size();
-  const auto parsed = std::from_chars(text.data(), end, value);
-  int shift = 0;
-  if (parsed.ptr + 1 == end) {
-    const size_t unit = std::string_view("kmg").find(static_cast<char>(*parsed.ptr | 0x20));
-    shift = unit == std::string_view::npos ? -1 : 10 * static_cast<int>(unit + 1);
+  const auto parsed = std::from_chars(text.data(), end, value, std::chars_format::fixed);
+  if (parsed.ec != std::errc() || parsed.ptr + 1 < end) return refuse();
+  double unit = 1;
+  if (parsed.ptr != end) {
+    const size_t decimal = std::string_view("kmgt").find(*parsed.ptr), binary = std::string_view("KMGT").find(*parsed.ptr);
+    if (decimal == std::string_view::npos && binary == std::string_view::npos) return refuse();
+    unit = decimal != std::string_view::npos ? std::pow(1'000.0, decimal + 1) : std::pow(1'024.0, binary + 1);
   }
-  if (parsed.ec != std::errc() || (parsed.ptr != end && shift <= 0) || value == 0 || value > (UINT64_MAX >> (shift + 1)))
-    return wrong(flag, fmt::format("must be auto or a number such as 4096 or 4k, not '{}'", text));
-  return value << shift;
+  const double size = value * unit;
+  if (!(size >= 1 && size < 0x1p53) || std::floor(size) != size) return refuse();
+  return static_cast<uint64_t>(size);
 }
 
 Result<std::string> read_file(const std::string& flag, const std::string& path) {
@@ -210,7 +214,7 @@ void declare_model(CLI::App& command, ServeFlags& flags) {
   command.add_option("model_tag", flags.model_argument, "A GGUF file, or the name of a model that `pagemill list` shows (default: the default model)")->type_name("MODEL");
   command.add_option("--model", flags.model, "The same as MODEL")->type_name("MODEL")->group("Model");
   command.add_option("--served-model-name", flags.served_model_names, "What requests may call it; the first is reported")->type_name("NAME")->group("Model");
-  command.add_option("--max-model-len", flags.max_model_len, "Tokens of prompt and answer together (4096, 4k); auto = the longest that fits")->type_name("N")->capture_default_str()->group("Model");
+  command.add_option("--max-model-len", flags.max_model_len, "Tokens of prompt and answer together (4096, 4K); auto = the longest that fits")->type_name("N")->capture_default_str()->group("Model");
   command.add_option("--dtype", flags.dtype, "auto, half, float16, bfloat16, float, float32: of keys and values where --kv-cache-dtype is auto; weights stay as in the file")->capture_default_str()->group("Model");
   command.add_option("--hf-overrides", flags.hf_overrides, "Settings that replace the file's, as JSON in the form of config.json")->type_name("JSON")->group("Model");
   command.add_option("--chat-template", flags.chat_template, "A file, or the template itself, instead of the model's")->type_name("FILE")->group("Model");
@@ -226,7 +230,7 @@ void declare_engine(CLI::App& command, ServeFlags& flags) {
   command.add_option("--max-step-ms", flags.max_step_ms, "Prompts are cut so that a step takes no longer; 0 = no limit")->check(CLI::Range(0.0, 1e6))->capture_default_str()->group("Engine");
   command.add_option("--max-queued-requests", flags.max_queued_requests, "Requests that may wait; 429 beyond")->check(CLI::Range(1, 1'000'000))->capture_default_str()->group("Engine");
   command.add_option("--max-queued-tokens", flags.max_queued_tokens, "Prompt tokens that may wait; 429 beyond")->check(CLI::PositiveNumber)->capture_default_str()->group("Engine");
-  command.add_option("--kv-cache-memory-bytes", flags.kv_cache_memory_bytes, "Memory of the KV cache (2g); auto = what fits")->type_name("BYTES")->capture_default_str()->group("Engine");
+  command.add_option("--kv-cache-memory-bytes", flags.kv_cache_memory_bytes, "Memory of the KV cache (2G); auto = what fits")->type_name("BYTES")->capture_default_str()->group("Engine");
   command.add_option("--gpu-memory-utilization", flags.gpu_memory_utilization, "Share of a GPU's memory to use; without a meaning on the CPU")->check(CLI::Range(0.01, 1.0))->capture_default_str()->group("Engine");
   command.add_flag("--enable-prefix-caching,!--no-enable-prefix-caching", flags.prefix_caching, "Keep the KV cache of finished prompts (the default)")->group("Engine");
   command.add_flag("--enforce-eager", flags.enforce_eager, "Without CUDA graphs; without a meaning on the CPU")->group("Engine");

@@ -153,6 +153,23 @@ TEST_F(ProtocolTest, EchoScoresThePrompt) {
   EXPECT_EQ(answer.at("usage").at("completion_tokens"), 0);
 }
 
+TEST_F(ProtocolTest, EchoScoresThePromptInAStreamToo) {
+  engine_config.script = [](const EngineRequest& request) { return ScriptedAnswer{.tokens = request.prompt}; };
+  start();
+  std::string said;
+  json::array tokens, offsets;
+  for (const value& chunk : stream("/v1/completions", completion("[120,121]", R"("echo":true,"logprobs":1,"stream":true)"))) {
+    const value& choice = chunk.at("choices").at(0);
+    said += choice.at("text").as_string();
+    if (choice.at("logprobs").is_null()) continue;
+    for (const value& token : choice.at("logprobs").at("tokens").as_array()) tokens.push_back(token);
+    for (const value& offset : choice.at("logprobs").at("text_offset").as_array()) offsets.push_back(offset);
+  }
+  EXPECT_EQ(said, "xyxy");
+  EXPECT_EQ(tokens, (json::array{"x", "y", "x", "y"}));
+  EXPECT_EQ(offsets, (json::array{0, 1, 2, 3}));
+}
+
 TEST_F(ProtocolTest, Embeddings) {
   start();
   const value answer = post_json("/v1/embeddings", R"({"model":"test-model","input":["!",[97,98]]})");

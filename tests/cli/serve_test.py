@@ -49,7 +49,7 @@ def refused(*arguments, env=None):
 class Start(unittest.TestCase):
     def test_prints_the_url_a_line_to_try_where_the_memory_goes_and_where_the_time_went(self):
         with serve(MODEL, ready=False) as server:
-            self.assertRegex(server.lines[0], r"^Listening on http://127\.0\.0\.1:[1-9]\d* after \d+\.\d\d s; loading " + re.escape(MODEL) + "$")
+            self.assertRegex(server.lines[0], r"^Listening on http://127\.0\.0\.1:[1-9]\d* after \d+\.\d\d s; loading " + re.escape(MODEL) + r" \(.*, \d+ threads?\)$")
             while not server.read_line().startswith("    -d"):
                 pass
             text = "".join(server.lines)
@@ -80,14 +80,19 @@ class Start(unittest.TestCase):
             self.assertEqual(server.request("POST", "/v1/completions", {"model": "tiny", "prompt": "a", "max_tokens": 1}).status, 404)
 
     def test_vllms_flags_mean_what_they_mean_there(self):
-        with serve(MODEL, "--tensor-parallel-size", "1", "--gpu-memory-utilization", "0.9", "--max-model-len", "1k", "--dtype", "half", "--max-num-seqs", "4",
-                   "--max-num-batched-tokens", "64", "--kv-cache-memory-bytes", "64m", "--seed", "7", "--generation-config", "vllm", "--no-enable-prefix-caching",
+        with serve(MODEL, "--tensor-parallel-size", "1", "--gpu-memory-utilization", "0.9", "--max-model-len", "1K", "--dtype", "half", "--max-num-seqs", "4",
+                   "--max-num-batched-tokens", "64", "--kv-cache-memory-bytes", "64M", "--seed", "7", "--generation-config", "vllm", "--no-enable-prefix-caching",
                    "--enforce-eager", "--device", "cpu", "--root-path", "/llm", "--allowed-origins", '["https://page.example", "https://other.example"]') as server:
             self.assertEqual(server.get_json("/v1/models")["data"][0]["max_model_len"], 1024)
             self.assertTrue(server.url.endswith("/llm"))
             for origin in ("https://page.example", "https://other.example"):
                 self.assertEqual(server.request("GET", "/version", headers={"Origin": origin}).getheader("Access-Control-Allow-Origin"), origin)
             self.assertIsNone(server.request("GET", "/version", headers={"Origin": "https://third.example"}).getheader("Access-Control-Allow-Origin"))
+
+    def test_lengths_as_vllm_reads_them(self):
+        for length, tokens in [("1k", 1000), ("1K", 1024), ("1.5k", 1500), ("777", 777), ("auto", 2048), ("-1", 2048)]:
+            with serve(MODEL, "--max-model-len", length) as server:
+                self.assertEqual(server.get_json("/v1/models")["data"][0]["max_model_len"], tokens)
 
     def test_a_template_and_defaults_of_a_generation_config(self):
         template = write("template.jinja", "{{ messages[0].content }}!")
@@ -177,7 +182,7 @@ class Refused(unittest.TestCase):
         for flags, advice in [(["--tensor-parallel-size", "2"], "only 1"), (["--device", "npu"], "npu"), (["--swap-space", "4"], "computed again"),
                               (["--rope-scaling", "{}"], "--hf-overrides"), (["--enable-lora"], "LoRA"), (["--quantization", "awq"], "file says it"), (["--trust-remote-code"], "never run"),
                               (["--uvicorn-log-level=info"], "--log-level"), (["--max-num-queued-reqs", "1"], "--max-queued-requests"), (["--enable-auto-tool-choice"], "tools"),
-                              (["--max-model-length", "1"], "did you mean '--max-model-len'?"), (["--dtype", "int4"], "--dtype"), (["--allowed-origins", "page.example"], "https://page.example"), (["--max-model-len", "many"], "--max-model-len"),
+                              (["--max-model-length", "1"], "did you mean '--max-model-len'?"), (["--dtype", "int4"], "--dtype"), (["--allowed-origins", "page.example"], "https://page.example"), (["--max-model-len", "many"], "--max-model-len"), (["--max-model-len", "1.5"], "4K (4,096)"), (["--max-model-len", "-5"], "--max-model-len"),
                               (["--gpu-memory-utilization", "7"], "--gpu-memory-utilization"), (["--port", "70000"], "--port"), (["-tp", "2"], "--tensor-parallel-size")]:
             status, error = refused(MODEL, *flags)
             self.assertIn(status, (1, 2), flags)
