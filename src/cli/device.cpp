@@ -7,7 +7,10 @@
 namespace pagemill {
 
 void DeviceFlags::declare(CLI::App& command, const std::string& group) {
-  command.add_option("--device", device, "auto, cpu, cuda or npu")->capture_default_str()->group(group);
+  command.add_option("--device", device, "auto, cpu, cuda, cuda:N or npu; auto = a GPU where there is one")->capture_default_str()->group(group);
+  command.add_option("--dtype", gpu.dtype, "auto, half, float16, bfloat16, float, float32. On a GPU: of everything, half or bfloat16, auto = as the file's weights. On the "
+                     "CPU: of keys and values where --kv-cache-dtype is auto; weights stay as in the file")->capture_default_str()->group(group);
+  gpu.declare(command, group);
   command.add_option("--isa", isa,
                      "Instruction set of the CPU kernels: auto (the best of this CPU), avx2, avx_vnni, avx512, avx512_vnni, plain (C++ without "
                      "intrinsics), or reference, the slow oracle that the others are tested against. All but reference repack the weights while loading: "
@@ -20,12 +23,16 @@ void DeviceFlags::declare(CLI::App& command, const std::string& group) {
       ->type_name("DTYPE")->capture_default_str()->group(group);
 }
 
-Result<std::unique_ptr<Backend>> make_backend(const DeviceFlags& flags) {
-  if (flags.device == "cuda" || flags.device == "npu")
-    return fail(ErrorCode::unsupported, fmt::format("--device {}: this build computes on the CPU only; leave the flag out", flags.device), "--device");
-  if (flags.device != "auto" && flags.device != "cpu")
-    return fail(ErrorCode::invalid_argument, fmt::format("--device must be auto, cpu, cuda or npu, not '{}'", flags.device), "--device");
-  return make_cpu_backend(flags.isa, flags.threads > 0 ? flags.threads : usable_threads());
+Result<std::unique_ptr<Backend>> make_backend(const DeviceFlags& flags, const std::filesystem::path& model) {
+  const int threads = flags.threads > 0 ? flags.threads : usable_threads();
+  PM_ASSIGN(auto gpu, make_gpu_backend(flags.device, flags.gpu, model, threads));
+  if (gpu) return gpu;
+  return make_cpu_backend(flags.isa, threads);
+}
+
+Result<std::optional<DType>> kv_dtype_of(const DeviceFlags& flags) {
+  PM_ASSIGN(const auto kv, parse_kv_cache_dtype("--kv-cache-dtype", flags.kv_cache_dtype));
+  return kv ? kv : parse_kv_cache_dtype("--dtype", flags.gpu.dtype);
 }
 
 Result<std::optional<DType>> parse_kv_cache_dtype(const std::string& flag, const std::string& name) {

@@ -52,8 +52,8 @@ Result<LoadedModel> load_model(const ModelFlags& flags, EngineOptions options) {
   options.model = model.path;
   options.overrides = model.overrides;
   options.stop_tokens = model.text->stop_tokens();
-  PM_ASSIGN(options.kv_dtype, parse_kv_cache_dtype("--kv-cache-dtype", flags.device.kv_cache_dtype));
-  PM_ASSIGN(auto backend, make_backend(flags.device));
+  PM_ASSIGN(options.kv_dtype, kv_dtype_of(flags.device));
+  PM_ASSIGN(auto backend, make_backend(flags.device, model.path));
   model.device = backend->device();
   model.kv_dtype = options.kv_dtype.value_or(backend->kv_dtype_default());
   model.engine = make_engine(std::move(options), std::move(backend));

@@ -195,7 +195,7 @@ Result<ExitCode> serve(ServeOptions options) {
   options.engine.model = path;
   options.engine.served_model_name = options.api.model_names.front();
   running.authenticator = make_static_authenticator(options.keys);
-  PM_ASSIGN(auto backend, make_backend(options.device));
+  PM_ASSIGN(auto backend, make_backend(options.device, path));
   const std::string device = describe_device(backend->device(), options.device.threads > 0 ? options.device.threads : usable_threads());
   running.engine = make_engine(options.engine, std::move(backend));
   running.the_api = std::make_unique<api::Api>(options.api, *running.engine, *running.authenticator, running.registry, *running.server);

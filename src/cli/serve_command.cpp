@@ -22,15 +22,15 @@ struct ServeFlags {
   std::string host = "127.0.0.1";
   int port = 8080;
   std::vector<std::string> served_model_names;
-  std::string max_model_len = "auto", kv_cache_memory_bytes = "auto", dtype = "auto";
+  std::string max_model_len = "auto", kv_cache_memory_bytes = "auto";
   DeviceFlags device;
   int32_t max_num_seqs = 128, max_num_batched_tokens = 2048, max_queued_requests = limits::kQueuedRequests;
   int64_t max_queued_tokens = limits::kQueuedPromptTokens;
-  double gpu_memory_utilization = 0.92, max_step_ms = 200;
+  double max_step_ms = 200;
   int tensor_parallel_size = 1, shutdown_timeout_s = 30;
   uint64_t seed = 0;
   std::string chat_template, generation_config = "auto", hf_overrides, config;
-  bool prefix_caching = true, enforce_eager = false, insecure = false;
+  bool prefix_caching = true, insecure = false;
   std::vector<std::string> api_keys, api_key_files, allowed_hosts, allowed_origins, trusted_proxies;
   std::string certificate, key, root_path, log_format = "text", log_level = "info";
 };
@@ -128,9 +128,7 @@ Result<void> fill_engine(const ServeFlags& flags, ServeOptions& options) {
   if (flags.kv_cache_memory_bytes != "auto") {
     PM_ASSIGN(engine.kv_cache_memory_bytes, parse_size("--kv-cache-memory-bytes", flags.kv_cache_memory_bytes));
   }
-  PM_ASSIGN(const auto dtype, parse_kv_cache_dtype("--dtype", flags.dtype));
-  PM_ASSIGN(const auto kv_dtype, parse_kv_cache_dtype("--kv-cache-dtype", flags.device.kv_cache_dtype));
-  engine.kv_dtype = kv_dtype ? kv_dtype : dtype;
+  PM_ASSIGN(engine.kv_dtype, kv_dtype_of(flags.device));
   engine.max_num_seqs = flags.max_num_seqs;
   engine.max_num_batched_tokens = std::max(flags.max_num_batched_tokens, flags.max_num_seqs);
   engine.max_queued_requests = flags.max_queued_requests;
@@ -215,7 +213,6 @@ void declare_model(CLI::App& command, ServeFlags& flags) {
   command.add_option("--model", flags.model, "The same as MODEL")->type_name("MODEL")->group("Model");
   command.add_option("--served-model-name", flags.served_model_names, "What requests may call it; the first is reported")->type_name("NAME")->group("Model");
   command.add_option("--max-model-len", flags.max_model_len, "Tokens of prompt and answer together (4096, 4K); auto = the longest that fits")->type_name("N")->capture_default_str()->group("Model");
-  command.add_option("--dtype", flags.dtype, "auto, half, float16, bfloat16, float, float32: of keys and values where --kv-cache-dtype is auto; weights stay as in the file")->capture_default_str()->group("Model");
   command.add_option("--hf-overrides", flags.hf_overrides, "Settings that replace the file's, as JSON in the form of config.json")->type_name("JSON")->group("Model");
   command.add_option("--chat-template", flags.chat_template, "A file, or the template itself, instead of the model's")->type_name("FILE")->group("Model");
   command.add_option("--generation-config", flags.generation_config, "Defaults of requests: auto, vllm, or a generation_config.json")->capture_default_str()->group("Model");
@@ -231,9 +228,7 @@ void declare_engine(CLI::App& command, ServeFlags& flags) {
   command.add_option("--max-queued-requests", flags.max_queued_requests, "Requests that may wait; 429 beyond")->check(CLI::Range(1, 1'000'000))->capture_default_str()->group("Engine");
   command.add_option("--max-queued-tokens", flags.max_queued_tokens, "Prompt tokens that may wait; 429 beyond")->check(CLI::PositiveNumber)->capture_default_str()->group("Engine");
   command.add_option("--kv-cache-memory-bytes", flags.kv_cache_memory_bytes, "Memory of the KV cache (2G); auto = what fits")->type_name("BYTES")->capture_default_str()->group("Engine");
-  command.add_option("--gpu-memory-utilization", flags.gpu_memory_utilization, "Share of a GPU's memory to use; without a meaning on the CPU")->check(CLI::Range(0.01, 1.0))->capture_default_str()->group("Engine");
   command.add_flag("--enable-prefix-caching,!--no-enable-prefix-caching", flags.prefix_caching, "Keep the KV cache of finished prompts (the default)")->group("Engine");
-  command.add_flag("--enforce-eager", flags.enforce_eager, "Without CUDA graphs; without a meaning on the CPU")->group("Engine");
 }
 
 void declare_server(CLI::App& command, ServeFlags& flags) {
