@@ -9,6 +9,7 @@
 
 #include <fmt/format.h>
 
+#include "backend/cuda/cuda.h"
 #include "base/log.h"
 #include "bench/engine_bench.h"
 #include "bench/peers.h"
@@ -176,6 +177,13 @@ Result<void> write_csv(const Report& report, const Options& options) {
   return {};
 }
 
+/// A GPU holds every matrix in 16 bits, whatever the file's type.
+void as_on_gpu(ModelSize& size) {
+  size.layer_float16 += size.layer_quantized + size.layer_float32;
+  size.layer_quantized = size.layer_float32 = 0;
+  size.step_bytes = 2 * (size.layer_float16 + size.head);
+}
+
 Result<ExitCode> bench(const Options& options) {
   const EngineBenchOptions& wanted = options.bench;
   configure_log(LogLevel::warning);
@@ -199,8 +207,15 @@ Result<ExitCode> bench(const Options& options) {
   ProgressLine progress;
   EngineBench bench(*model.engine, *model.text, model.info, wanted);
   progress.show("this machine's limits", 0);
-  report.machine = measure_machine();
-  report.reread = measure_reread(static_cast<size_t>(report.size.step_bytes));
+  const bool on_gpu = model.device.kind == DeviceKind::cuda;
+  const auto measure = [&]() -> Result<MachineLimits> { return on_gpu ? measure_cuda(model.device.index) : Result<MachineLimits>(measure_machine()); };
+  PM_ASSIGN(report.machine, measure());
+  if (on_gpu) {
+    as_on_gpu(report.size);
+    report.reread = report.machine.read_all_threads;  // its cache holds no model
+  } else {
+    report.reread = measure_reread(static_cast<size_t>(report.size.step_bytes));
+  }
   PM_TRY(bench.warm_up());
   for (int run = 0; run < wanted.repeat; ++run) {
     progress.show(fmt::format("run {} of {}", run + 1, wanted.repeat), (run + 0.5) / wanted.repeat);
@@ -208,7 +223,8 @@ Result<ExitCode> bench(const Options& options) {
     for (PeerReport& peer : report.peers) PM_TRY(run_peer_once(peer.peer, peer_options(options, model), peer.speeds));
   }
   // Again at the end: what slowed the machine down at the start must not make the shares look better.
-  report.machine = best_of(std::move(report.machine), measure_machine());
+  PM_ASSIGN(const MachineLimits again, measure());
+  report.machine = best_of(std::move(report.machine), again);
   progress.clear();
   bench.judge(report.machine, work_of(report.size, config, model.kv_dtype), report.reread.best);
   report.rows = bench.rows();

@@ -3,7 +3,9 @@
 #include <cstdio>
 
 #include "backend/calibrate.h"
+#include "backend/cuda/cuda.h"
 #include "cli/command_line.h"
+#include "cli/gpu.h"
 #include "cli/output.h"
 
 namespace pagemill {
@@ -11,6 +13,7 @@ namespace {
 
 struct Options {
   double seconds = 3;
+  std::string device = "cpu";
   bool json = false;
 };
 
@@ -41,11 +44,14 @@ std::vector<std::string> row(const std::string& name, const LimitRate& rate, std
 void print(const MachineLimits& limits) {
   std::printf("%s · %s · %d threads\n\n", limits.cpu_model.c_str(), limits.isa_best.c_str(), limits.threads);
   std::vector<std::vector<std::string>> rows{{"limit", "best", "median", "worst", "best variant"}};
-  rows.push_back(row("memory read, one thread", limits.read_one_thread, "B/s", true));
-  rows.push_back(row("memory read, all threads", limits.read_all_threads, "B/s", true));
-  rows.push_back(row("int8", limits.int8_ops, "op/s", true));
-  rows.push_back(row("16-bit float", limits.float16_ops, "op/s", true));
-  rows.push_back(row("32-bit float", limits.float32_ops, "op/s", true));
+  const auto add = [&](const char* name, const LimitRate& rate, const char* unit) {
+    if (rate.best > 0) rows.push_back(row(name, rate, unit, true));  // else it was not measured on this device
+  };
+  add("memory read, one thread", limits.read_one_thread, "B/s");
+  add("memory read, all threads", limits.read_all_threads, "B/s");
+  add("int8", limits.int8_ops, "op/s");
+  add("16-bit float", limits.float16_ops, "op/s");
+  add("32-bit float", limits.float32_ops, "op/s");
   std::fputs(render_table(rows, true).c_str(), stdout);
   std::printf("\nEvery variant tried:\n");
   rows = {{"variant", "best", "median", "worst"}};
@@ -63,9 +69,16 @@ void add_bench_machine_command(CommandLine& line) {
                                "pagemill bench machine --json | jq .int8_ops_per_s.best");
   const auto options = std::make_shared<Options>();
   command.add_option("--seconds", options->seconds, "How long to measure")->type_name("S")->check(CLI::Range(0.1, 600.0))->capture_default_str();
+  command.add_option("--device", options->device, "cpu, cuda or cuda:N")->capture_default_str();
   command.add_flag("--json", options->json, "Print JSON");
   line.on_run(command, [options]() -> Result<ExitCode> {
-    const MachineLimits limits = measure_machine(options->seconds);
+    MachineLimits limits;
+    if (options->device == "cpu") {
+      limits = measure_machine(options->seconds);
+    } else {
+      PM_ASSIGN(const int index, gpu_index(options->device));
+      PM_ASSIGN(limits, measure_cuda(index));
+    }
     if (options->json)
       std::fputs(pretty_json(to_json(limits)).c_str(), stdout);
     else

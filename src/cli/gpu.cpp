@@ -15,15 +15,19 @@ tl::unexpected<Error> no_such_device(const std::string& device) {
   return fail(ErrorCode::invalid_argument, fmt::format("--device must be auto, cpu, cuda, cuda:N or npu, not '{}'", device), "--device");
 }
 
-/// "cuda" is 0, "cuda:1" is 1.
-Result<int> device_index(const std::string& device) {
+}  // namespace
+
+Result<int> gpu_index(const std::string& device) {
   if (device == "cuda" || device == "auto") return 0;
+  if (!device.starts_with("cuda:")) return no_such_device(device);
   const std::string_view number = std::string_view(device).substr(5);
   int index = 0;
   const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), index);
   if (error != std::errc{} || end != number.data() + number.size() || index < 0) return no_such_device(device);
   return index;
 }
+
+namespace {
 
 /// bfloat16 where the file's matrices are: half floats would not hold all of their range. Else half floats, which are more exact.
 Result<DType> choose_dtype(const std::string& name, const std::filesystem::path& model) {
@@ -56,7 +60,7 @@ Result<std::unique_ptr<Backend>> make_gpu_backend(const std::string& device, con
   if (device != "auto" && device != "cuda" && !device.starts_with("cuda:")) return no_such_device(device);
   CudaOptions options{.memory_utilization = flags.memory_utilization, .graphs = !flags.enforce_eager, .deterministic = flags.deterministic,
                       .arch = flags.cuda_arch, .threads = threads};
-  PM_ASSIGN(options.device, device_index(device));
+  PM_ASSIGN(options.device, gpu_index(device));
   if (device == "auto") {
     const auto devices = cuda_devices();
     if (!devices) {

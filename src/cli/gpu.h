@@ -23,6 +23,9 @@ struct GpuFlags {
   void declare(CLI::App& command, const std::string& group);
 };
 
+/// "cuda" and "auto" are 0, "cuda:1" is 1.
+Result<int> gpu_index(const std::string& device);
+
 /// The backend on the GPU that `device` names: "cuda", "cuda:1", or "auto": the first GPU. Null where the CPU is to compute: "cpu", and
 /// "auto" where there is no GPU that this build can use. `model` is the file, whose types decide --dtype auto. `threads` read weights.
 Result<std::unique_ptr<Backend>> make_gpu_backend(const std::string& device, const GpuFlags& flags, const std::filesystem::path& model, int threads);

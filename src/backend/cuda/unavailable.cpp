@@ -13,5 +13,6 @@ tl::unexpected<Error> without_cuda() {
 
 Result<std::unique_ptr<Backend>> make_cuda_backend(const CudaOptions&) { return without_cuda(); }
 Result<std::vector<DeviceInfo>> cuda_devices() { return without_cuda(); }
+Result<MachineLimits> measure_cuda(int) { return without_cuda(); }
 
 }  // namespace pagemill
