@@ -133,13 +133,18 @@ Result<std::unique_ptr<KvPool>> CudaBackend::allocate_kv(const KvPoolSpec& spec)
   PM_TRY(use_device());
   if (spec.dtype != options_.dtype)
     return fail(ErrorCode::unsupported, fmt::format("--kv-cache-dtype {}: on a GPU the KV cache has the type of the activations, {}", to_string(spec.dtype), to_string(options_.dtype)), "--kv-cache-dtype");
-  if (loader_) {  // the weights come first, and with the pool loading is over
-    PM_TRY(loader_->finish());
-    loader_.reset();
-  }
+  PM_TRY(finish_loading());  // the weights come first
   graphs_.clear();  // a pool may come to lie where one was
   PM_ASSIGN(auto pool, CudaKvPool::make(spec, stream_.get()));
   return pool;
+}
+
+/// The loader's buffers are given back.
+Result<void> CudaBackend::finish_loading() {
+  if (!loader_) return {};
+  PM_TRY(loader_->finish());
+  loader_.reset();
+  return {};
 }
 
 size_t CudaBackend::kv_block_bytes(const KvPoolSpec& spec, int32_t group) const { return CudaKvPool::block_bytes(spec, group); }
@@ -222,6 +227,7 @@ Result<const StepInputs*> CudaBackend::begin_step(const StepInputs& inputs) {
   PM_CHECK(buffers_ && begun_ - finished_ < kStepsInFlight);
   PM_TRY(use_device());
   PM_TRY(status_.result());
+  PM_TRY(finish_loading());
   StepShape padded = inputs.shape;
   int32_t stride = inputs.group[0].stride;
   if (options_.graphs && inputs.shape.query_rows_max == 1 && inputs.shape.logit_rows <= inputs.shape.rows && !inputs.sampling.empty()) {

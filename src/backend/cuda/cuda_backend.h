@@ -94,6 +94,7 @@ class CudaBackend final : public Backend {
   ScratchPlan plan_scratch(const StepShape& largest, int32_t heads, int32_t head_dim, const StepCapacity& capacity) const;
   /// Before anything but kernels: other threads' device is 0.
   Result<void> use_device();
+  Result<void> finish_loading();
   bool failed() const { return !status_.ok(); }
   void launched(cudaError_t error, const char* kernel) { status_.take(error, kernel); }
   template <class T>
