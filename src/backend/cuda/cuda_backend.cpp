@@ -233,8 +233,10 @@ Result<const StepInputs*> CudaBackend::begin_step(const StepInputs& inputs) {
   if (options_.graphs && inputs.shape.query_rows_max == 1 && inputs.shape.logit_rows <= inputs.shape.rows && !inputs.sampling.empty()) {
     padded.rows = graph_rows(inputs.shape.rows, std::min({largest_.rows, largest_.seqs, largest_.logit_rows}));
     padded.seqs = padded.logit_rows = padded.rows;
-    padded.context_max = graph_context(inputs.shape.context_max, buffers_->capacity().stride * limits::kBlockTokens);
-    stride = std::max(stride, (padded.context_max + limits::kBlockTokens - 1) / limits::kBlockTokens);
+    // Tables may reach beyond the contexts (blocks reserved ahead); a graph's stride must follow from its shape alone.
+    const int32_t reach = std::max(inputs.shape.context_max, stride * limits::kBlockTokens);
+    padded.context_max = graph_context(reach, buffers_->capacity().stride * limits::kBlockTokens);
+    stride = (padded.context_max + limits::kBlockTokens - 1) / limits::kBlockTokens;
   }
   const StepInputs& there = buffers_->begin(inputs, padded, stride, stream_.get(), status_);
   results_[begun_ % kStepsInFlight].rows = 0;

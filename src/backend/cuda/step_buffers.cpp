@@ -22,7 +22,7 @@ size_t bytes_of(int64_t count) { return aligned(static_cast<size_t>(count) * siz
 StepCapacity StepCapacity::of(const StepShape& largest, int32_t vocab) {
   // One row's own history and biases always fit.
   return {.rows = largest.rows, .seqs = largest.seqs, .logit_rows = largest.logit_rows, .score_rows = largest.rows,
-          .stride = (largest.context_max + limits::kBlockTokens - 1) / limits::kBlockTokens,
+          .stride = (largest.context_max + limits::kBlockTokens - 1) / limits::kBlockTokens + 1,
           .history = std::max(kHistoryMin, vocab), .bias = std::max(kBiasMin, vocab), .mask_words = (vocab + 31) / 32,
           .copies = std::max(largest.logit_rows, largest.seqs)};
 }
