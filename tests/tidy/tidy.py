@@ -159,6 +159,10 @@ def check_leftovers(tree):
 def check_sources_listed(tree):
     """A source that no CMakeLists.txt names is never built; a test so forgotten never fails."""
     lists = {path: tree.text(path) for path in tree.paths if path.endswith("CMakeLists.txt")}
+    for path in tree.paths:  # a list that two folders build from stands in a sources.cmake beside the CMakeLists.txt
+        beside = path.removesuffix("sources.cmake") + "CMakeLists.txt"
+        if path.endswith("/sources.cmake") and beside in lists:
+            lists[beside] += tree.text(path)
     for path, _ in tree.cpp():
         if not path.startswith(("src/", "tests/")) or not path.endswith((".cpp", ".cu")):
             continue

@@ -100,6 +100,9 @@ class TidyTest(unittest.TestCase):
     def test_test_that_is_not_built(self):
         self.assert_one("src/session/s_test.cpp: in no CMakeLists.txt", **self.with_file("src/session/s_test.cpp", ""))
         self.assert_one("src/session/deep/s.cpp: in no CMakeLists.txt", **self.with_file("src/session/deep/s.cpp", ""))
+        source = self.with_file("src/session/x.cpp", "")
+        self.assert_one("src/session/x.cpp: in no CMakeLists.txt", **source, **self.with_file("src/session/other.cmake", "x.cpp"))
+        self.assertEqual(self.violations(**source, **self.with_file("src/session/sources.cmake", "set(LIST x.cpp)")), [])
 
     def test_header_without_pragma(self):
         self.assert_one("no #pragma once", **self.with_file("src/base/a.h", ""))
