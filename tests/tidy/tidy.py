@@ -162,7 +162,7 @@ def check_sources_listed(tree):
     for path in tree.paths:  # a list that two folders build from stands in a sources.cmake beside the CMakeLists.txt
         beside = path.removesuffix("sources.cmake") + "CMakeLists.txt"
         if path.endswith("/sources.cmake") and beside in lists:
-            lists[beside] += tree.text(path)
+            lists[beside] += "\n" + tree.text(path)
     for path, _ in tree.cpp():
         if not path.startswith(("src/", "tests/")) or not path.endswith((".cpp", ".cu")):
             continue
