@@ -12,7 +12,7 @@ BUGS = {
     # The accumulator's columns are taken for another lane's.
     "wrong_fragment_lane": ("(mine + g * dim + n * 8 + 2 * t)", "(mine + g * dim + n * 8 + 2 * (t ^ 1))"),
     # The first split's share of the context is forgotten when the splits are put together.
-    "lost_split": ("float sum = 0, value = 0;\n    for (int s = 0;", "float sum = 0, value = 0;\n    for (int s = 1;"),
+    "lost_split": ("for (int s = 0; s < splits; ++s) {", "for (int s = 1; s < splits; ++s) {"),
 }
 
 
