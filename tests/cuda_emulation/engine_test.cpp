@@ -82,7 +82,9 @@ void expect_level_b(const WeightSource& source, Backend& backend, double kl_max,
       std::vector<float> sorted(p.begin(), p.end());
       std::nth_element(sorted.begin(), sorted.begin() + 1, sorted.end(), std::greater<>());
       const auto best = std::max_element(p.begin(), p.end()) - p.begin();
-      if (p[static_cast<size_t>(best)] - sorted[1] > gap) EXPECT_EQ(std::max_element(q.begin(), q.end()) - q.begin(), best) << "row " << row << " in chunks of " << chunk;
+      if (p[static_cast<size_t>(best)] - sorted[1] > gap) {
+        EXPECT_EQ(std::max_element(q.begin(), q.end()) - q.begin(), best) << "row " << row << " in chunks of " << chunk;
+      }
     }
     EXPECT_LE(kl / kTokens, kl_max) << "in chunks of " << chunk;
   }
