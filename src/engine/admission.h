@@ -1,7 +1,11 @@
 // Admission: what a submit is checked against before the engine thread hears of it, and the queue's bounds.
 //
-// The bounds count from the moment of acceptance to the request's first step (or its end): a burst cannot slip in between
-// the check and the work. A request counts once for each of its choices (n). Safe from any thread; takes no lock.
+// Invariants:
+//   1. A request is counted from the moment of acceptance to its first step, or its end: a burst cannot slip in between the check
+//      and the work. It counts once for each of its choices (n).
+//   2. The counts are within the bounds, but that the queue's only request may be of any size.
+//   3. Ids ascend in the order of acceptance and are given once.
+// Safe from any thread; takes no lock.
 #pragma once
 
 #include <atomic>

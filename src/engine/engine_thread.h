@@ -1,7 +1,11 @@
 // EngineThread: the thread that loads a model and then steps it, and the EngineHandle that others hold of it.
 //
-// The thread owns everything that the loader returns. Others reach it by the inbox, by admission's counters and by
-// published statistics, all of them lock-free; it waits for nobody: with nothing to do it sleeps on an eventfd.
+// Invariants:
+//   1. The thread owns everything that the loader returns. Others reach it by the inbox, by admission's counters and by
+//      published statistics, all of them lock-free.
+//   2. It waits for nobody: with nothing to do it sleeps on an eventfd, and every command wakes it.
+//   3. What was accepted gets its End, also when the engine fails or is destroyed.
+//   4. The state goes from loading to ready or failed, and from ready to failed, never back; draining and stalled are views of ready.
 #pragma once
 
 #include <atomic>

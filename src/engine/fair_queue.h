@@ -1,7 +1,10 @@
 // FairQueue: requests that wait for their first step, fair between tenants.
 //
-// Order: best priority first (lower numbers); within a priority the tenant that has been served least; within a tenant
-// first come, first served. Nobody is passed over because a request behind it would be easier to fit.
+// Invariants:
+//   1. Order: best priority first (lower numbers); within a priority the tenant that has been served least; within a tenant
+//      first come, first served. Nobody is passed over because a request behind it would be easier to fit.
+//   2. A tenant's service only grows.
+//   3. No lane is empty, and a lane's requests are one tenant's at one priority.
 //
 // Service is counted in tokens as in Sheng et al., "Fairness in Serving Large Language Models" (OSDI 2024): a prompt token
 // computed costs 1, an answer's token kOutputWeight. A tenant that comes back after having had nothing to wait for

@@ -1,8 +1,8 @@
-// EngineHandle: submit, cancel, an event queue. All that the rest of the program knows of the engine.
+// EngineHandle: submit, cancel, an event queue. All that the rest of the program knows of the engine. Token ids in, token ids out.
 //
-// A request gets exactly one End event, whatever happens to it: finished, cancelled, refused after admission, a failed
-// device, shutdown. Token events of one choice arrive in order; nothing arrives after End. Requests are token ids in and
-// token ids out; text lives in session/.
+// Invariants: an accepted request gets exactly one End event, whatever happens to it: finished, cancelled, past its deadline, a failed
+// device, shutdown. Events of one choice arrive in order, ChoiceEnd is its last, nothing arrives after End. Text lives in
+// session/.
 //
 // Threads: every function may be called from any thread and none waits for the engine thread. Events are read from an
 // EventQueue, which belongs to one reading thread.

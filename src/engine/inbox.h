@@ -1,7 +1,7 @@
 // Inbox: commands from any thread to the engine thread. Lock-free in both directions: a thread that is suspended in the
 // middle of a push holds up nobody.
 //
-// Commands of one sender arrive in the order they were sent.
+// Invariants: commands of one sender arrive in the order they were sent; each arrives once.
 #pragma once
 
 #include <atomic>

@@ -1,9 +1,13 @@
 // ModelRunner: the StepRunner that computes: a model, its KV pool and the backend under them.
 //
+// Invariants:
+//   1. Tickets are given in order and finished in order; at most tickets_max() are open.
+//   2. A step's results are those of its own inputs, and stay valid until the next finish().
+//   3. What a lost device or a truncated file computed is never handed out.
+//
 // begin() enqueues the whole step and ends it; on the CPU it has run when begin() returns, so one ticket is all there is to have.
 // finish() waits and reads what was sampled. Steps that score a prompt or pool its hidden states wait in begin() already: the
-// next step would overwrite what they read. After each step the device and the model's file are asked whether they are still whole:
-// what a lost device or a truncated file computed is never handed out.
+// next step would overwrite what they read. After each step the device and the model's file are asked whether they are still whole.
 #pragma once
 
 #include <memory>

@@ -9,6 +9,8 @@
 // every later forecast longer at once, and steps that do not let it shrink again slowly. Rows at most double from step to step:
 // where reading the weights hides the first ones' arithmetic, they look as if they cost nothing.
 //
+// Invariants: the three times are not negative; the margin is at least 1.
+//
 // Where the answers alone take longer than a step should, prompts get as much time as they do: steps double, and prompts
 // still get on. Owned by the engine thread.
 #pragma once

@@ -2,7 +2,8 @@
 // (model_runner.h); the simulation puts a fake device with virtual time behind it.
 //
 // Steps overlap: begin() hands a step over and returns a ticket, finish() waits for the oldest ticket and gives its tokens.
-// At most two tickets are in flight. The token ids of one step feed the next on the device (StepInputs::token_from).
+// Invariants: at most two tickets are in flight; they are finished in the order in which they were begun.
+// The token ids of one step feed the next on the device (StepInputs::token_from).
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,13 @@
 // StepArena: the memory of one step's StepInputs, one contiguous piece that a device takes in one copy.
 //
-// build() turns a plan into arrays. Tables are padded to the longest of the step. The arena grows to the largest step
-// seen and never shrinks; the constructor reserves what a steady decode needs, so that none of its steps allocates.
-// The inputs stay valid until the next build(): an engine keeps one arena per ticket. Owned by the engine thread.
+// build() turns a plan into arrays. Tables are padded to the longest of the step.
+//
+// Invariants:
+//   1. The inputs stay valid until the next build(): an engine keeps one arena per ticket.
+//   2. The arena grows to the largest step seen and never shrinks; the constructor reserves what a steady decode needs, so that
+//      none of its steps allocates.
+//   3. Every slot and table entry that a row uses is a block that its sequence holds.
+// Owned by the engine thread.
 #pragma once
 
 #include <cstddef>

@@ -63,6 +63,7 @@ ClientPlan random_request(SplitMix64& random, const FakeModel& model, int32_t ch
   if (chance(20)) s.stop_token_ids = {static_cast<int32_t>(random.below(static_cast<uint64_t>(model.vocab)))};
   if (chance(5)) s.ignore_eos = true;
   if (chance(5)) s.repetition_penalty = 1.1f;  // the fake device leaves logits alone, but the engine may not run ahead
+  if (chance(5)) s.logprobs = 0;
   if (chance(3)) r.constraint = std::make_shared<EvenTokens>();
   if (chance(1)) {
     s.max_tokens = 0;
@@ -125,11 +126,17 @@ std::string Client::use_tokens(const TokenEvent& event) {
   if (event.choice < 0 || event.choice >= static_cast<int32_t>(choices_.size())) return "tokens of a choice that does not exist";
   Choice& choice = choices_[static_cast<size_t>(event.choice)];
   if (choice.ended) return "tokens after the choice's end";
-  for (const int32_t token : event.tokens) {
+  if (event.logprobs.size() != (plan_.request.sampling.logprobs >= 0 ? event.tokens.size() : 0)) return "a wrong number of log-probabilities";
+  for (size_t i = 0; i < event.tokens.size(); ++i) {
+    const int32_t token = event.tokens[i];
     if (const int32_t expected = expected_token(choice, event.choice); token != expected) {
       return fmt::format("choice {} says {} at {}, and {} when alone", event.choice, token, choice.tokens, expected);
     }
     if (is_stop(token)) return "a stop token is part of the answer";
+    if (!event.logprobs.empty()) {
+      const TokenLogprob& logprob = event.logprobs[i];
+      if (logprob.token != token || logprob.logprob != Oracle::logprob(choice.oracle.context(), token)) return "a wrong log-probability";
+    }
     choice.oracle.push(token);
     if (++choice.tokens > *plan_.request.sampling.max_tokens) return "more tokens than max_tokens";
     ++tokens_seen_;
