@@ -34,6 +34,7 @@ double Pacer::rows_ns(int32_t rows, int32_t first) const {
 }
 
 int32_t Pacer::rows_within(double ns, int32_t first) const {
+  if (ns <= 0) return 0;
   if (std::isinf(ns)) return INT32_MAX;
   // rows_ns(n) = a n² + b n
   const double position = times_[2] / kPositionsScale, a = position / 2;

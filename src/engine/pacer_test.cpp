@@ -126,6 +126,14 @@ TEST(PacerTest, AStepWhoseFixedCostIsTheLimitDoesNotShrinkToNothing) {
   EXPECT_GT(drive(pacer, 300, [](int32_t prompt) { return 250 * kNsPerMs + prompt * kNsPerMs; }), 100);
 }
 
+TEST(PacerTest, AStepThatIsFullTakesNoMoreRows) {
+  Pacer pacer(static_cast<TimeNs>(kStepMaxMs * kNsPerMs));
+  read_prompt(pacer, {.position_us = 5}, 4096);
+  for (const double ns : {0.0, -1.0, -1e9, -1e18}) {
+    for (const int32_t first : {0, 4096, 131'071}) EXPECT_EQ(pacer.rows_within(ns, first), 0);
+  }
+}
+
 TEST(PacerTest, WithoutALimitThereIsNone) {
   const Pacer pacer(0);
   EXPECT_EQ(pacer.rows_within(pacer.prompt_ns(0), 1'000'000), INT32_MAX);
