@@ -19,6 +19,7 @@ struct Options {
   int32_t prompt = 0;                    // 0 = the whole context
   double quiet_s = 10;
   double max_step_ms = 200;
+  std::string isa = "auto";
   int threads = 0;
 };
 
@@ -27,9 +28,10 @@ class Bench {
   explicit Bench(const Options& options) : options_(options) {}
 
   Result<int> run() {
+    PM_ASSIGN(auto backend, make_cpu_backend(options_.isa, options_.threads));
     engine_ = make_engine({.model = options_.model, .max_num_seqs = options_.streams + 1, .max_num_batched_tokens = 2048,
                            .max_step_ms = options_.max_step_ms, .prefix_caching = false},
-                          make_reference_backend(options_.threads));
+                          std::move(backend));
     PM_TRY(wait_until_loaded(*engine_));
     const EngineModelInfo info = engine_->models().at(0);
     const int32_t prompt = options_.prompt > 0 ? options_.prompt : info.context_max - 1;
@@ -125,6 +127,7 @@ int main(int argc, char** argv) {
   app.add_option("--prompt", options.prompt, "Tokens of the long prompt (default: the whole context)");
   app.add_option("--quiet", options.quiet_s, "Seconds to measure without it")->capture_default_str();
   app.add_option("--max-step-ms", options.max_step_ms)->capture_default_str();
+  app.add_option("--isa", options.isa, "As of pagemill serve")->capture_default_str();
   app.add_option("--threads", options.threads, "0 = all that may be used")->capture_default_str();
   CLI11_PARSE(app, argc, argv);
   const auto status = pagemill::Bench(options).run();
