@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdlib>
 #include <optional>
 
 #include <fmt/format.h>
@@ -83,11 +84,14 @@ Result<Peer> parse_peer(std::string_view text) {
     peer.repack = true;
     folder.remove_suffix(kRepack.size());
   }
+  std::filesystem::path path = folder;
+  // A shell leaves the tilde behind a '=' alone.
+  if (const char* home = std::getenv("HOME"); home && folder.starts_with("~/")) path = std::filesystem::path(home) / folder.substr(2);
   std::error_code ignored;
-  if (!std::filesystem::is_directory(folder, ignored)) return wrong("there is no such folder.");
-  peer.llama_bench = program_in(folder, "llama-bench");
-  peer.llama_batched_bench = program_in(folder, "llama-batched-bench");
-  peer.llama_perplexity = program_in(folder, "llama-perplexity");
+  if (!std::filesystem::is_directory(path, ignored)) return wrong("there is no such folder.");
+  peer.llama_bench = program_in(path, "llama-bench");
+  peer.llama_batched_bench = program_in(path, "llama-batched-bench");
+  peer.llama_perplexity = program_in(path, "llama-perplexity");
   if (peer.llama_bench.empty() && peer.llama_batched_bench.empty() && peer.llama_perplexity.empty()) {
     return wrong("llama-bench, llama-batched-bench and llama-perplexity are neither there nor in bin or build/bin.");
   }

@@ -104,6 +104,7 @@ TEST(Peers, WhatIsNoPeerIsRefused) {
     ASSERT_FALSE(peer) << text;
     EXPECT_EQ(peer.error().field, "--peer");
   }
+  EXPECT_FALSE(parse_peer("a=~/nonexistent-folder-of-a-peer"));
   const auto empty = folder_of("empty");
   std::filesystem::create_directories(empty);
   EXPECT_FALSE(parse_peer("a=" + empty.string()));
