@@ -245,7 +245,7 @@ async def overload(server, options):
     check(all(answer.status == 200 and answer.complete() for answer in accepted), "what was accepted came whole")
     check(all(b"\r\nRetry-After: " in answer.head and b'"code":429' in answer.body for answer in refused), "what was refused got 429 with Retry-After")
     grown = server.resident_bytes() - memory
-    check(grown <= 0.02 * memory + (0 if options.seconds >= 60 else POOL_BYTES), f"memory is bounded: RSS {grown / 2**20:+.1f} MiB since the phase at capacity")
+    check(grown <= 0.02 * memory + POOL_BYTES, f"memory is bounded: RSS {grown / 2**20:+.1f} MiB since the phase at capacity")
     if options.judge_times:
         check(statistics.median(under_load) <= 1.5 * statistics.median(at_capacity), "accepted requests keep their time between tokens within 1.5 times (median)")
         check(max(answer.seconds for answer in refused) <= 0.1, "refusals come within 100 ms")
