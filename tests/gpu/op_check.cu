@@ -399,6 +399,7 @@ void check_sampling(Options& o, int vocab) {
   Array<uint32_t> d_masks(masks);
   Array<SampledToken> tokens(static_cast<size_t>(rows));
   Array<TopLogprob> top(static_cast<size_t>(rows) * limits::kTopLogprobs);
+  top.poison();  // rows that ask for none leave it alone
   GPU_CHECK(cuda::sample(o.context, {d_logits.get(), d_sampling.get(), d_history.get(), d_bias.get(), d_masks.get(), saved_history.get(), saved_bias.get(),
                                      tokens.get(), top.get(), rows, vocab}));
   const auto got = tokens.read();
