@@ -1,5 +1,6 @@
 #include "format/gguf.h"
 
+#include <algorithm>
 #include <optional>
 #include <unordered_map>
 #include <utility>
@@ -22,6 +23,7 @@ class Storage {
 
   const std::string& name() const { return name_; }
   std::span<const std::byte> bytes() const { return mapping_ ? mapping_->bytes() : std::as_bytes(std::span(*image_)); }
+  bool mapped() const { return mapping_ != nullptr; }
   Result<void> check_intact() const { return mapping_ ? mapping_->check_intact() : Result<void>(); }
 
  private:
@@ -59,6 +61,8 @@ class GgufSource final : public WeightSource {
     const auto found = index_.find(name);
     return found == index_.end() ? nullptr : &tensors_[found->second];
   }
+
+  bool mapped() const override { return std::all_of(storages_.begin(), storages_.end(), [](const Storage& s) { return s.mapped(); }); }
 
   Result<void> check_intact() const override {
     for (const Storage& storage : storages_) PM_TRY(storage.check_intact());

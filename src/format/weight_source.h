@@ -71,6 +71,9 @@ class WeightSource {
   virtual const TensorView* find_tensor(std::string_view name) const = 0;
   virtual std::span<const TensorView> tensors() const = 0;
 
+  /// Whether tensors' bytes are mapped files that are never written: their pages may be dropped and come back by themselves.
+  virtual bool mapped() const { return false; }
+
   /// An error once any part of the mapped files has been found missing (truncated while mapped). Pages that went
   /// missing read as zeros; a step that ran meanwhile is worthless. Cheap: call it after every step.
   virtual Result<void> check_intact() const = 0;

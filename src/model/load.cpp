@@ -75,7 +75,7 @@ Result<std::unique_ptr<Model>> Model::load(const WeightSource& source, Backend& 
   size_t done_bytes = 0;
   for (size_t i = 0; i < manifest.size(); ++i) {
     const WeightSpec& spec = manifest[i];
-    const WeightBytes bytes{spec.name, tensors[i]->dtype, spec.out, spec.in, tensors[i]->bytes, spec.unpermute_head_dim};
+    const WeightBytes bytes{spec.name, tensors[i]->dtype, spec.out, spec.in, tensors[i]->bytes, spec.unpermute_head_dim, source.mapped()};
     auto weight = backend.prepare_weight(bytes);
     if (!weight) return tl::unexpected(std::move(weight).error().within(fmt::format("{}: tensor {}", source.name(), spec.name)));
     spec.place(state->weights) = weight->get();

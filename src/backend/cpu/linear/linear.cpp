@@ -1,86 +1,192 @@
+// The loops around the kernels: which thread computes which part of which product. Everything here is compiled for the baseline.
 #include "backend/cpu/linear/linear.h"
 
-#include <cmath>
+#include <algorithm>
+#include <array>
 
 #include "base/check.h"
 
 namespace pagemill {
 namespace {
 
-constexpr int64_t kRowsMax = 32;
+// Output rows of a unit of work: a block of the int8 rows that the gated product writes, two to four groups of a weight.
+constexpr int64_t kUnit = 32;
+// Rows of x that a unit is multiplied with at once: its sums stay in the second-level cache.
+constexpr int64_t kRowChunk = 256;
+// From here on a weight is unpacked once into a panel; below, straight from its packed form for each eight rows.
+constexpr int64_t kPanelRows = 24;
+constexpr int64_t kFloatSteps = 512;  // along k: 32 rows of 16 bits are then 32 KiB
 
-float product(const LinearInput& x, int64_t row, const PackedWeight& weight, const float* w) {
-  float sum = 0;
-  if (weight.wants_quantized()) {
-    for (int64_t b = 0; b < x.quantized.blocks(); ++b) {
-      const QuantBlock& block = *x.quantized.block(row, b);
-      float part = 0;
-      for (int i = 0; i < 32; ++i) part += static_cast<float>(block.q[i]) * w[b * 32 + i];
-      sum += part * block.scale;
+struct Scratch {
+  alignas(64) float sums[2][kRowChunk * kUnit];                    // [rows][kUnit], of gate and up
+  alignas(64) std::byte panels[kUnit / 8][kPanelGroupBytes];
+};
+static_assert(sizeof(Scratch) <= LinearScratch::kBytes);
+
+/// Rows [begin, end) of x.
+struct Rows {
+  int64_t begin = 0, end = 0;
+  int64_t count() const { return end - begin; }
+};
+
+void multiply_direct(const PackedWeight& weight, int64_t unit, const LinearInput& x, Rows rows, float* sums) {
+  const QuantizedKernels& kernels = weight.kernels().quantized[static_cast<int>(weight.source_dtype)];
+  const int lanes = weight.lanes();
+  for (int64_t lane = 0; lane < kUnit; lane += lanes) {
+    const int64_t index = (unit * kUnit + lane) / lanes;
+    if (index >= weight.groups()) break;
+    for (int64_t row = rows.begin; row < rows.end; row += QuantizedRows::kTile) {
+      const int64_t columns = std::min(QuantizedRows::kTile, rows.end - row);
+      kernels.direct(weight.group(index), weight.in, x.quantized.block(row, 0), x.quantized.stride(row), static_cast<int>(columns),
+                     sums + (row - rows.begin) * kUnit + lane, kUnit);
     }
-  } else {
-    for (int64_t k = 0; k < weight.in; ++k) sum += x.floats[row * x.floats_stride + k] * w[k];
   }
-  return sum;
+}
+
+void multiply_panels(const PackedWeight& weight, int64_t unit, const LinearInput& x, Rows rows, Scratch& scratch, float* sums) {
+  const QuantizedKernels& kernels = weight.kernels().quantized[static_cast<int>(weight.source_dtype)];
+  const int64_t lanes = weight.lanes(), first = unit * kUnit / lanes, groups = std::min(kUnit / lanes, weight.groups() - first);
+  std::fill_n(sums, rows.count() * kUnit, 0.0f);
+  for (int64_t begin = 0; begin < weight.in / 32; begin += kPanelBlocks) {
+    const int64_t blocks = std::min(kPanelBlocks, weight.in / 32 - begin);
+    for (int64_t g = 0; g < groups; ++g) kernels.unpack(weight.group(first + g), weight.in, begin, blocks, scratch.panels[g]);
+    for (int64_t row = rows.begin; row < rows.end; row += QuantizedRows::kTile) {
+      const int columns = static_cast<int>(std::min(QuantizedRows::kTile, rows.end - row));
+      float* to = sums + (row - rows.begin) * kUnit;
+      for (int64_t g = 0; g < groups; g += 2) {
+        const int together = static_cast<int>(std::min<int64_t>(2, groups - g));
+        kernels.panel(scratch.panels[g], kPanelGroupBytes, together, blocks, x.quantized.block(row, begin), x.quantized.stride(row),
+                      columns, to + g * lanes, kUnit);
+      }
+    }
+  }
+}
+
+void multiply_floats(const PackedWeight& weight, int64_t unit, const LinearInput& x, Rows rows, float* sums) {
+  const FloatKernels& kernels = weight.kernels().floats[static_cast<int>(weight.source_dtype)];
+  std::fill_n(sums, rows.count() * kUnit, 0.0f);
+  for (int64_t k = 0; k < weight.in; k += kFloatSteps)
+    kernels.multiply(weight.group(unit), k, std::min(kFloatSteps, weight.in - k), x.floats + rows.begin * x.floats_stride,
+                     x.floats_stride, rows.count(), sums);
+}
+
+/// A "matrix" of one row is kept as an f32 vector.
+void multiply_vector(const PackedWeight& weight, const LinearInput& x, Rows rows, float* sums) {
+  for (int64_t row = rows.begin; row < rows.end; ++row) {
+    float sum = 0;
+    for (int64_t k = 0; k < weight.in; ++k) sum += x.floats[row * x.floats_stride + k] * weight.vector()[k];
+    sums[(row - rows.begin) * kUnit] = sum;
+  }
+}
+
+/// sums[row][n] = x[row] · weight[unit · kUnit + n]; columns past the weight's end are left as they are or zero.
+void multiply_unit(const PackedWeight& weight, int64_t unit, const LinearInput& x, Rows rows, Scratch& scratch, float* sums) {
+  if (weight.vector() != nullptr) return multiply_vector(weight, x, rows, sums);
+  if (!weight.wants_quantized()) return multiply_floats(weight, unit, x, rows, sums);
+  if (x.rows < kPanelRows) return multiply_direct(weight, unit, x, rows, sums);
+  multiply_panels(weight, unit, x, rows, scratch, sums);
+}
+
+void check_input(const PackedWeight& weight, const LinearInput& x) {
+  if (weight.wants_quantized()) {
+    PM_CHECK(x.quantized && x.quantized.rows() == x.rows && x.quantized.cols() == weight.in, "[{}, {}] int8 rows where [{}, {}] are needed",
+             x.quantized.rows(), x.quantized.cols(), x.rows, weight.in);
+  } else {
+    PM_CHECK(x.floats != nullptr, "f32 rows are needed for a weight of {}", to_string(weight.source_dtype));
+  }
+}
+
+int64_t units_of(const PackedWeight& weight) { return (weight.out + kUnit - 1) / kUnit; }
+
+/// Calls body(unit, rows, scratch) for every unit and chunk of rows: several units a task where there are few rows, several tasks a
+/// unit where there are few units.
+template <class Body>
+void for_units(ComputePool& pool, LinearScratch& scratch, int64_t units, int64_t rows, Body&& body) {
+  const int64_t threads = pool.threads();
+  int64_t chunk = kRowChunk;
+  while (chunk > 32 && units * ((rows + chunk - 1) / chunk) < 4 * threads) chunk /= 2;
+  const int64_t chunks = (rows + chunk - 1) / chunk;
+  const int64_t per_task = rows >= kPanelRows ? 1 : std::clamp<int64_t>(units / (threads * 8), 1, 16);
+  const int64_t tasks = (units + per_task - 1) / per_task;
+  pool.run(tasks * chunks, [&](int64_t task, int thread) {
+    auto& memory = *reinterpret_cast<Scratch*>(scratch.of(thread));
+    const Rows part{task / tasks * chunk, std::min(rows, (task / tasks + 1) * chunk)};
+    const int64_t begin = task % tasks * per_task;
+    for (int64_t unit = begin; unit < std::min(units, begin + per_task); ++unit) body(unit, part, memory);
+  });
+}
+
+void write(const LinearPart& part, int64_t unit, Rows rows, const float* sums) {
+  const int64_t begin = unit * kUnit, count = std::min(kUnit, part.weight->out - begin);
+  for (int64_t row = rows.begin; row < rows.end; ++row, sums += kUnit) {
+    float* out = part.out + row * part.out_stride + begin;
+    float values[kUnit];
+    std::copy_n(sums, count, values);
+    if (part.bias != nullptr)
+      for (int64_t n = 0; n < count; ++n) values[n] += part.bias[begin + n];
+    if (part.accumulate)
+      for (int64_t n = 0; n < count; ++n) values[n] += out[n];
+    std::copy_n(values, count, out);
+  }
 }
 
 }  // namespace
 
-LinearScratch::LinearScratch(int threads) : memory_(static_cast<size_t>(threads) * kBytes) {}
+LinearScratch::LinearScratch(int threads)
+    : memory_(static_cast<std::byte*>(::operator new[](static_cast<size_t>(threads) * kBytes, std::align_val_t{64}))) {}
 
 void linear(ComputePool& pool, LinearScratch& scratch, const LinearInput& x, std::span<const LinearPart> parts) {
-  for (const LinearPart& part : parts) {
-    pool.run(part.weight->out, [&](int64_t n, int thread) {
-      auto* w = reinterpret_cast<float*>(scratch.of(thread));
-      part.weight->dequantize(n, w);
-      for (int64_t row = 0; row < x.rows; ++row) {
-        float* out = part.out + row * part.out_stride + n;
-        *out = (part.accumulate ? *out : 0.0f) + product(x, row, *part.weight, w) + (part.bias == nullptr ? 0.0f : part.bias[n]);
-      }
-    });
+  constexpr size_t kPartsMax = 8;
+  PM_CHECK(parts.size() <= kPartsMax);
+  if (x.rows == 0) return;
+  std::array<int64_t, kPartsMax + 1> first{};  // unit of each part
+  for (size_t i = 0; i < parts.size(); ++i) {
+    check_input(*parts[i].weight, x);
+    first[i + 1] = first[i] + units_of(*parts[i].weight);
   }
+  for_units(pool, scratch, first[parts.size()], x.rows, [&](int64_t unit, Rows rows, Scratch& memory) {
+    size_t i = 0;
+    while (unit >= first[i + 1]) ++i;
+    multiply_unit(*parts[i].weight, unit - first[i], x, rows, memory, memory.sums[0]);
+    write(parts[i], unit - first[i], rows, memory.sums[0]);
+  });
 }
 
 void linear_gated(ComputePool& pool, LinearScratch& scratch, const LinearInput& x, const PackedWeight& gate, const PackedWeight& up,
                   const GatedOut& out) {
-  pool.run((gate.out + kRowsMax - 1) / kRowsMax, [&](int64_t task, int thread) {
-    auto* w = reinterpret_cast<float*>(scratch.of(thread));
-    const int64_t begin = task * kRowsMax, count = std::min(kRowsMax, gate.out - begin);
-    for (int64_t row = 0; row < x.rows; ++row) {
-      float values[kRowsMax] = {};
-      for (int64_t i = 0; i < count; ++i) {
-        gate.dequantize(begin + i, w);
-        const float g = product(x, row, gate, w);
-        up.dequantize(begin + i, w);
-        values[i] = g / (1.0f + std::exp(-g)) * product(x, row, up, w);
-      }
+  PM_CHECK(gate.out == up.out && gate.in == up.in);
+  PM_CHECK(!out.quantized || (out.quantized.rows() == x.rows && out.quantized.cols() == gate.out));
+  check_input(gate, x);
+  check_input(up, x);
+  if (x.rows == 0) return;
+  const LinearKernels& kernels = gate.kernels();
+  for_units(pool, scratch, units_of(gate), x.rows, [&](int64_t unit, Rows rows, Scratch& memory) {
+    multiply_unit(gate, unit, x, rows, memory, memory.sums[0]);
+    multiply_unit(up, unit, x, rows, memory, memory.sums[1]);
+    const int64_t begin = unit * kUnit, count = std::min(kUnit, gate.out - begin);
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
+      float* values = memory.sums[0] + (row - rows.begin) * kUnit;
+      kernels.silu_mul(values, memory.sums[1] + (row - rows.begin) * kUnit, kUnit);
       if (out.floats != nullptr) std::copy_n(values, count, out.floats + row * out.floats_stride + begin);
-      if (out.quantized) quantize_blocks(gate.isa(), values, 1, out.quantized.block(row, task), 1);
+      if (out.quantized) kernels.quantize(values, 1, out.quantized.block(row, unit), 1);
     }
   });
 }
 
-void quantize_blocks(Isa, const float* x, int64_t blocks, QuantBlock* to, int64_t stride) {
-  for (int64_t b = 0; b < blocks; ++b, x += 32, to += stride) {
-    float largest = 0;
-    for (int i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(x[i]));
-    const float inverse = largest > 1e-30f ? 127.0f / largest : 0.0f;
-    to->scale = largest / 127.0f;
-    int sums[2] = {};
-    for (int i = 0; i < 32; ++i) {
-      const int q = static_cast<int>(std::nearbyint(x[i] * inverse));
-      to->q[i] = static_cast<int8_t>(q);
-      sums[i / 16] += q;
-    }
-    to->half_sum[0] = static_cast<int16_t>(sums[0]);
-    to->half_sum[1] = static_cast<int16_t>(sums[1]);
-    to->scaled_sum = to->scale * static_cast<float>(sums[0] + sums[1]);
-  }
+void quantize_blocks(Isa isa, const float* x, int64_t blocks, QuantBlock* to, int64_t stride) {
+  linear_kernels(isa).quantize(x, blocks, to, stride);
 }
 
 void quantize_rows(ComputePool& pool, Isa isa, const float* x, int64_t x_stride, const QuantizedRows& to) {
-  pool.run_ranges(to.rows(), 1 + 4096 / to.cols(), [&](int64_t begin, int64_t end, int) {
-    for (int64_t row = begin; row < end; ++row) quantize_blocks(isa, x + row * x_stride, to.blocks(), to.block(row, 0), to.stride(row));
+  const auto quantize = linear_kernels(isa).quantize;
+  // Few rows are cut along k: a piece is some 4,096 elements.
+  constexpr int64_t kPiece = 128;
+  const int64_t pieces = (to.blocks() + kPiece - 1) / kPiece;
+  pool.run_ranges(to.rows() * pieces, 1 + kPiece / to.blocks(), [&](int64_t begin, int64_t end, int) {
+    for (int64_t piece = begin; piece < end; ++piece) {
+      const int64_t row = piece / pieces, block = piece % pieces * kPiece;
+      quantize(x + row * x_stride + block * QuantizedRows::kBlock, std::min(kPiece, to.blocks() - block), to.block(row, block), to.stride(row));
+    }
   });
 }
 

@@ -6,6 +6,8 @@
 //   depends on its own row, the weight and the ISA: not on how many rows there are, nor on threads.
 #pragma once
 
+#include <memory>
+#include <new>
 #include <span>
 
 #include "backend/cpu/compute_pool.h"
@@ -36,11 +38,15 @@ struct LinearPart {
 class LinearScratch {
  public:
   explicit LinearScratch(int threads);
-  std::byte* of(int thread) { return memory_.data() + static_cast<size_t>(thread) * kBytes; }
-  static constexpr size_t kBytes = 512 * 1024;
+  /// 64-byte aligned.
+  std::byte* of(int thread) { return memory_.get() + static_cast<size_t>(thread) * kBytes; }
+  static constexpr size_t kBytes = 128 * 1024;
 
  private:
-  std::vector<std::byte> memory_;
+  struct Free {
+    void operator()(std::byte* memory) const { ::operator delete[](memory, std::align_val_t{64}); }
+  };
+  std::unique_ptr<std::byte[], Free> memory_;
 };
 
 /// All parts in one phase (q, k and v together). The weights are of one ISA and share `in`.

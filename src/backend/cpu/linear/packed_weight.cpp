@@ -1,32 +1,68 @@
 #include "backend/cpu/linear/packed_weight.h"
 
+#include <sys/mman.h>
+
 #include "backend/cpu/memory.h"
 #include "backend/cpu/reference_weight.h"
 #include "base/check.h"
-#include "base/dequantize.h"
 
 namespace pagemill {
 namespace {
 
 constexpr size_t kAlign = 64;
+constexpr size_t kHugePage = 2u << 20;
 constexpr size_t kChunkBytes = 64u << 20;
+constexpr size_t kTaskBytes = 1u << 20;  // of the source, that a task packs
 
-size_t aligned(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+size_t rounded(size_t bytes, size_t to) { return (bytes + to - 1) / to * to; }
+
+struct GroupShape {
+  int lanes = 0;
+  int64_t groups = 0;
+  size_t bytes = 0;  // of one
+};
+
+GroupShape group_shape(const LinearKernels& kernels, DType dtype, int64_t out, int64_t in) {
+  GroupShape shape;
+  if (traits(dtype).quantized) {
+    shape.lanes = kernels.lanes;
+    shape.bytes = kernels.quantized[static_cast<int>(dtype)].group_bytes(in);
+  } else {
+    shape.lanes = static_cast<int>(kFloatLanes);
+    shape.bytes = rounded(static_cast<size_t>(row_bytes(dtype, in)) * shape.lanes, kAlign);
+  }
+  shape.groups = (out + shape.lanes - 1) / shape.lanes;
+  return shape;
+}
+
+/// Whole pages inside of [begin, end).
+std::span<const std::byte> whole_pages(const std::byte* begin, const std::byte* end) {
+  constexpr uintptr_t kPage = 4096;
+  const uintptr_t first = (reinterpret_cast<uintptr_t>(begin) + kPage - 1) / kPage * kPage, last = reinterpret_cast<uintptr_t>(end) / kPage * kPage;
+  if (last <= first) return {};
+  return {reinterpret_cast<const std::byte*>(first), last - first};
+}
 
 }  // namespace
 
 Result<WeightArena::Piece> WeightArena::allocate(size_t bytes, std::string_view purpose) {
-  bytes = aligned(bytes);
-  if (bytes > left_) {
-    const size_t size = std::max(bytes, kChunkBytes);
-    PM_ASSIGN(auto buffer, HostBuffer::make(size, purpose));
-    next_ = buffer->data();
-    left_ = size;
-    chunk_ = std::shared_ptr<HostBuffer>(std::move(buffer));
+  bytes = rounded(bytes, kAlign);
+  if (bytes <= left_) {
+    const Piece piece{next_, chunk_};
+    next_ += bytes;
+    left_ -= bytes;
+    return piece;
   }
-  Piece piece{next_, chunk_};
-  next_ += bytes;
-  left_ -= bytes;
+  const size_t size = rounded(std::max(bytes, kChunkBytes), kHugePage);
+  PM_ASSIGN(auto buffer, HostBuffer::make(size + kHugePage, purpose));
+  auto* start = reinterpret_cast<std::byte*>(rounded(reinterpret_cast<uintptr_t>(buffer->data()), kHugePage));
+  madvise(start, size, MADV_HUGEPAGE);  // advice: without huge pages it works too
+  const Piece piece{start, std::shared_ptr<HostBuffer>(std::move(buffer))};
+  if (size - bytes > left_) {  // else what is left of the old chunk serves more
+    chunk_ = piece.keep;
+    next_ = start + bytes;
+    left_ = size - bytes;
+  }
   return piece;
 }
 
@@ -36,26 +72,65 @@ void WeightArena::close_chunk() {
   left_ = 0;
 }
 
-size_t PackedWeight::bytes(Isa, DType dtype, int64_t out, int64_t in) {
-  return out == 1 ? static_cast<size_t>(in) * sizeof(float) : static_cast<size_t>(row_bytes(dtype, in)) * static_cast<size_t>(out);
+size_t PackedWeight::bytes(const LinearKernels& kernels, DType dtype, int64_t out, int64_t in) {
+  if (out == 1) return static_cast<size_t>(in) * sizeof(float);
+  const GroupShape shape = group_shape(kernels, dtype, out, in);
+  return shape.bytes * static_cast<size_t>(shape.groups);
 }
 
-Result<std::unique_ptr<PackedWeight>> PackedWeight::make(const WeightBytes& weight, Isa isa, ComputePool&, WeightArena& arena) {
+size_t PackedWeight::bytes(Isa isa, DType dtype, int64_t out, int64_t in) { return bytes(linear_kernels(isa), dtype, out, in); }
+
+Result<std::unique_ptr<PackedWeight>> PackedWeight::make(const WeightBytes& weight, Isa isa, ComputePool& pool, WeightArena& arena) {
+  return make(weight, linear_kernels(isa), pool, arena);
+}
+
+Result<std::unique_ptr<PackedWeight>> PackedWeight::make(const WeightBytes& weight, const LinearKernels& kernels, ComputePool& pool,
+                                                         WeightArena& arena) {
+  PM_CHECK(weight.out > 0 && weight.in > 0, "{}", weight.name);
+  PM_CHECK(weight.bytes.size() == static_cast<size_t>(row_bytes(weight.dtype, weight.in)) * static_cast<size_t>(weight.out), "{}", weight.name);
   auto packed = std::make_unique<PackedWeight>();
   packed->source_dtype = weight.dtype;
   packed->out = weight.out;
   packed->in = weight.in;
-  packed->isa_ = isa;
-  packed->unpermute_head_dim_ = weight.unpermute_head_dim;
-  packed->device_bytes = bytes(isa, weight.dtype, weight.out, weight.in);
+  packed->kernels_ = &kernels;
+  packed->device_bytes = bytes(kernels, weight.dtype, weight.out, weight.in);
   if (weight.out == 1) {
-    ReferenceWeight reference(weight);
+    const ReferenceWeight reference(weight);
     packed->vector_.assign(reference.row(0, nullptr), reference.row(0, nullptr) + weight.in);
     return packed;
   }
+  const GroupShape shape = group_shape(kernels, weight.dtype, weight.out, weight.in);
+  packed->lanes_ = shape.lanes;
+  packed->groups_ = shape.groups;
+  packed->group_bytes_ = shape.bytes;
   PM_ASSIGN(packed->piece_, arena.allocate(packed->device_bytes, weight.name));
-  std::copy(weight.bytes.begin(), weight.bytes.end(), packed->piece_.data);
+  packed->pack(weight, pool);
   return packed;
+}
+
+void PackedWeight::pack(const WeightBytes& weight, ComputePool& pool) {
+  const auto row_size = static_cast<size_t>(row_bytes(source_dtype, in));
+  const auto packer = traits(source_dtype).quantized ? kernels_->quantized[static_cast<int>(source_dtype)].pack
+                                                     : kernels_->floats[static_cast<int>(source_dtype)].pack;
+  PM_CHECK(weight.unpermute_head_dim == 0 || (weight.unpermute_head_dim % 2 == 0 && out % weight.unpermute_head_dim == 0), "{}", weight.name);
+  const int64_t per_task = std::max<int64_t>(1, static_cast<int64_t>(kTaskBytes / (row_size * static_cast<size_t>(lanes_))));
+  pool.run((groups_ + per_task - 1) / per_task, [&](int64_t task, int) {
+    const int64_t begin = task * per_task, end = std::min(groups_, begin + per_task);
+    for (int64_t index = begin; index < end; ++index) {
+      const std::byte* rows[kFloatLanes] = {};
+      for (int64_t lane = 0; lane < lanes_ && index * lanes_ + lane < out; ++lane) {
+        const int64_t n = index * lanes_ + lane;
+        const int64_t in_file = weight.unpermute_head_dim == 0 ? n : interleaved_row(n, weight.unpermute_head_dim);
+        rows[lane] = weight.bytes.data() + static_cast<size_t>(in_file) * row_size;
+      }
+      packer(rows, in, piece_.data + static_cast<size_t>(index) * group_bytes_);
+    }
+  });
+  if (weight.mapped_file) {
+    // Nobody reads them again; the file's cache keeps them for the next start.
+    const auto pages = whole_pages(weight.bytes.data(), weight.bytes.data() + weight.bytes.size());
+    if (!pages.empty()) madvise(const_cast<std::byte*>(pages.data()), pages.size(), MADV_DONTNEED);
+  }
 }
 
 void PackedWeight::dequantize(int64_t n, float* row) const {
@@ -63,9 +138,10 @@ void PackedWeight::dequantize(int64_t n, float* row) const {
     std::copy(vector_.begin(), vector_.end(), row);
     return;
   }
-  const int64_t in_file = unpermute_head_dim_ == 0 ? n : interleaved_row(n, unpermute_head_dim_);
-  const size_t bytes = static_cast<size_t>(row_bytes(source_dtype, in));
-  dequantize_row(source_dtype, {piece_.data + static_cast<size_t>(in_file) * bytes, bytes}, {row, static_cast<size_t>(in)});
+  PM_CHECK(n >= 0 && n < out, "row {} of {}", n, out);
+  const auto convert = traits(source_dtype).quantized ? kernels_->quantized[static_cast<int>(source_dtype)].dequantize
+                                                      : kernels_->floats[static_cast<int>(source_dtype)].dequantize;
+  convert(group(n / lanes_), static_cast<int>(n % lanes_), in, row);
 }
 
 }  // namespace pagemill

@@ -11,6 +11,7 @@
 #include "backend/backend.h"
 #include "backend/cpu/compute_pool.h"
 #include "backend/cpu/isa.h"
+#include "backend/cpu/linear/kernels.h"
 
 namespace pagemill {
 
@@ -21,7 +22,7 @@ class WeightArena {
     std::byte* data = nullptr;
     std::shared_ptr<void> keep;
   };
-  /// Zeroed, 64-byte aligned.
+  /// Zeroed, 64-byte aligned. `purpose` is for the error.
   Result<Piece> allocate(size_t bytes, std::string_view purpose);
   /// What comes next starts a chunk of its own: call it between models, so that each frees all that it took.
   void close_chunk();
@@ -35,24 +36,35 @@ class WeightArena {
 class PackedWeight final : public Weight {
  public:
   static Result<std::unique_ptr<PackedWeight>> make(const WeightBytes& weight, Isa isa, ComputePool& pool, WeightArena& arena);
-  /// What make() takes of the arena.
+  static Result<std::unique_ptr<PackedWeight>> make(const WeightBytes& weight, const LinearKernels& kernels, ComputePool& pool,
+                                                    WeightArena& arena);
+  /// What make() takes of the arena; for a vector, of the heap.
   static size_t bytes(Isa isa, DType dtype, int64_t out, int64_t in);
+  static size_t bytes(const LinearKernels& kernels, DType dtype, int64_t out, int64_t in);
 
   /// A vector (out = 1: norms, biases) as f32 [in]; null for a matrix.
   const float* vector() const { return vector_.empty() ? nullptr : vector_.data(); }
   /// Row n as f32, equal to dequantize_row of the file's bit for bit: embeddings.   out [in]
   void dequantize(int64_t n, float* row) const;
   /// Whether linear() multiplies it with int8 rows (LinearInput::quantized); else with f32 ones (LinearInput::floats).
-  bool wants_quantized() const { return traits(source_dtype).quantized; }
-  Isa isa() const { return isa_; }
+  bool wants_quantized() const { return out > 1 && traits(source_dtype).quantized; }
+  const LinearKernels& kernels() const { return *kernels_; }
+  Isa isa() const { return kernels_->isa; }
 
-  const std::byte* data() const { return piece_.data; }
+  // For linear().
+  int64_t groups() const { return groups_; }
+  const std::byte* group(int64_t index) const { return piece_.data + static_cast<size_t>(index) * group_bytes_; }
+  int lanes() const { return lanes_; }
 
  private:
-  Isa isa_ = Isa::plain;
+  void pack(const WeightBytes& weight, ComputePool& pool);
+
+  const LinearKernels* kernels_ = nullptr;
   std::vector<float> vector_;
   WeightArena::Piece piece_;
-  int64_t unpermute_head_dim_ = 0;
+  int lanes_ = 0;  // rows of a group
+  int64_t groups_ = 0;
+  size_t group_bytes_ = 0;
 };
 
 }  // namespace pagemill

@@ -1,0 +1,93 @@
+// Products with weights of 16 or 32 bits: f32 rows, one f32 accumulator per output value, k ascending, whatever the tile.
+//
+// A group holds kFloatLanes output rows, k by k: [in][kFloatLanes] in the file's own type.
+#pragma once
+
+#include <cstring>
+
+#include "backend/cpu/linear/formats.h"
+#include "backend/cpu/linear/kernels.h"
+
+namespace pagemill::linear_detail {
+
+template <class V, DType Type>
+PM_INLINE inline typename V::F load_weight(const std::byte* from) {
+  if constexpr (Type == DType::f16) return V::lanes_f16(from);
+  if constexpr (Type == DType::bf16) return V::lanes_bf16(from);
+  if constexpr (Type == DType::f32) return V::load_f(from);
+}
+
+template <class V, DType Type, int Vectors, int Columns>
+void float_tile(const std::byte* w, int64_t count, const float* x, int64_t x_stride, float* sums) {
+  constexpr int kBytes = Type == DType::f32 ? 4 : 2;
+  using F = typename V::F;
+  F acc[Vectors * Columns];
+  unroll<Vectors * Columns>([&](auto cell) PM_INLINE {
+    acc[cell] = V::load_f(sums + cell / Vectors * kFloatLanes + cell % Vectors * V::kLanes);
+  });
+  const float* rows[Columns];
+  unroll<Columns>([&](auto c) PM_INLINE { rows[c] = x + c * x_stride; });
+  for (int64_t k = 0; k < count; ++k) {
+    F weight[Vectors];
+    unroll<Vectors>([&](auto v) PM_INLINE { weight[v] = load_weight<V, Type>(w + v * V::kLanes * kBytes); });
+    unroll<Columns>([&](auto column) PM_INLINE {
+      constexpr int c = column;
+      const F value = V::broadcast_f(rows[c] + k);
+      unroll<Vectors>([&](auto v) PM_INLINE { acc[c * Vectors + v] = V::fma(weight[v], value, acc[c * Vectors + v]); });
+    });
+    w += kFloatLanes * kBytes;
+  }
+  unroll<Vectors * Columns>([&](auto cell) PM_INLINE {
+    V::store_f(sums + cell / Vectors * kFloatLanes + cell % Vectors * V::kLanes, acc[cell]);
+  });
+}
+
+template <class V, DType Type, int Columns>
+void float_few(const std::byte* w, int64_t count, const float* x, int64_t x_stride, int64_t columns, float* sums) {
+  constexpr int kVectors = static_cast<int>(kFloatLanes) / V::kLanes;
+  for (; columns >= Columns; columns -= Columns, x += Columns * x_stride, sums += Columns * kFloatLanes)
+    float_tile<V, Type, kVectors, Columns>(w, count, x, x_stride, sums);
+  if constexpr (Columns > 1) {
+    if (columns > 0) float_few<V, Type, Columns / 2>(w, count, x, x_stride, columns, sums);
+  }
+}
+
+template <class V, DType Type>
+void float_multiply(const std::byte* group, int64_t begin, int64_t count, const float* x, int64_t x_stride, int64_t columns, float* sums) {
+  constexpr int kBytes = Type == DType::f32 ? 4 : 2, kWide = V::kFloatWideColumns;
+  const std::byte* w = group + begin * kFloatLanes * kBytes;
+  x += begin;
+  for (; columns >= kWide; columns -= kWide, x += kWide * x_stride, sums += kWide * kFloatLanes)
+    for (int64_t lane = 0; lane < kFloatLanes; lane += 2 * V::kLanes)
+      float_tile<V, Type, 2, kWide>(w + lane * kBytes, count, x, x_stride, sums + lane);
+  float_few<V, Type, V::kFloatColumns>(w, count, x, x_stride, columns, sums);
+}
+
+template <class V, DType Type>
+void float_pack(const std::byte* const* rows, int64_t in, std::byte* group) {
+  constexpr int64_t kBytes = Type == DType::f32 ? 4 : 2, kRun = 64 / kBytes;  // a cache line of each row at a time
+  for (int64_t begin = 0; begin < in; begin += kRun) {
+    const int64_t end = begin + kRun < in ? begin + kRun : in;
+    for (int64_t lane = 0; lane < kFloatLanes; ++lane) {
+      if (rows[lane] == nullptr) continue;
+      for (int64_t k = begin; k < end; ++k) std::memcpy(group + (k * kFloatLanes + lane) * kBytes, rows[lane] + k * kBytes, kBytes);
+    }
+  }
+}
+
+template <class V, DType Type>
+void float_dequantize(const std::byte* group, int lane, int64_t in, float* row) {
+  constexpr int64_t kBytes = Type == DType::f32 ? 4 : 2;
+  for (int64_t k = 0; k < in; ++k) {
+    const std::byte* from = group + (k * kFloatLanes + lane) * kBytes;
+    if constexpr (Type == DType::f32) {
+      std::memcpy(row + k, from, 4);
+    } else {
+      uint16_t bits;
+      std::memcpy(&bits, from, 2);
+      row[k] = Type == DType::f16 ? f16_to_f32(bits) : bf16_to_f32(bits);
+    }
+  }
+}
+
+}  // namespace pagemill::linear_detail

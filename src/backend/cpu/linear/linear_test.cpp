@@ -1,0 +1,387 @@
+// Every weight type on every ISA of this CPU, and on the plain instances shaped like the others, against sums in double precision.
+#include "backend/cpu/linear/linear.h"
+
+#include <cmath>
+#include <cstring>
+
+#include <fmt/format.h>
+
+#include "base/dequantize.h"
+#include "base/quant_blocks.h"
+#include "base/rng.h"
+
+namespace pagemill {
+namespace {
+
+constexpr DType kTypes[] = {DType::f32,  DType::f16,  DType::bf16, DType::q4_0, DType::q4_1, DType::q5_0, DType::q5_1,
+                            DType::q8_0, DType::q2_k, DType::q3_k, DType::q4_k, DType::q5_k, DType::q6_k, DType::iq4_nl};
+
+using Floats = std::vector<float>;
+using Bytes = std::vector<std::byte>;
+
+struct Field {
+  int at;
+  float smallest, largest;
+};
+/// The f16 fields of a block: random bits there would be infinities.
+std::vector<Field> scale_fields(DType type) {
+  switch (type) {
+    case DType::q4_1:
+    case DType::q5_1: return {{0, 0.001f, 0.01f}, {2, -0.1f, 0.1f}};
+    case DType::q2_k: return {{80, 0.001f, 0.01f}, {82, 0.001f, 0.01f}};
+    case DType::q3_k: return {{108, -0.01f, 0.01f}};
+    case DType::q4_k:
+    case DType::q5_k: return {{0, 0.0001f, 0.001f}, {2, 0.0001f, 0.001f}};
+    case DType::q6_k: return {{208, -0.001f, 0.001f}};
+    default: return {{0, -0.01f, 0.01f}};
+  }
+}
+
+/// A matrix [out, in] as a file holds it, every bit random but for the scales' size.
+Bytes random_matrix(DType type, int64_t out, int64_t in, uint64_t seed) {
+  SplitMix64 random(seed);
+  Bytes bytes(static_cast<size_t>(row_bytes(type, in) * out));
+  const DTypeTraits& t = traits(type);
+  if (!t.quantized) {
+    for (size_t at = 0; at < bytes.size(); at += static_cast<size_t>(t.block_bytes)) {
+      const auto value = static_cast<float>(random.normal() * 0.05);
+      const uint16_t bits = type == DType::f16 ? f32_to_f16(value) : f32_to_bf16(value);
+      std::memcpy(bytes.data() + at, type == DType::f32 ? static_cast<const void*>(&value) : &bits, static_cast<size_t>(t.block_bytes));
+    }
+    return bytes;
+  }
+  for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
+  for (size_t at = 0; at < bytes.size(); at += static_cast<size_t>(t.block_bytes))
+    for (const Field& field : scale_fields(type))
+      blocks::put_f16(bytes.data() + at + field.at, field.smallest + static_cast<float>(random.uniform()) * (field.largest - field.smallest));
+  return bytes;
+}
+
+Floats random_rows(int64_t rows, int64_t cols, uint64_t seed) {
+  SplitMix64 random(seed);
+  Floats values(static_cast<size_t>(rows * cols));
+  for (float& value : values) value = static_cast<float>(random.normal());
+  return values;
+}
+
+Floats dequantized(DType type, const Bytes& bytes, int64_t out, int64_t in) {
+  Floats values(static_cast<size_t>(out * in));
+  const auto row = static_cast<size_t>(row_bytes(type, in));
+  for (int64_t n = 0; n < out; ++n)
+    dequantize_row(type, {bytes.data() + static_cast<size_t>(n) * row, row}, {values.data() + n * in, static_cast<size_t>(in)});
+  return values;
+}
+
+/// f32 rows and their int8 form, with its memory.
+struct Input {
+  Input(const Floats& values, int64_t rows, int64_t cols, const LinearKernels& kernels) : floats(values) {
+    x.floats = floats.data();
+    x.floats_stride = cols;
+    x.rows = rows;
+    if (cols % 32 != 0) return;
+    memory.resize(QuantizedRows::bytes(rows, cols));
+    x.quantized = QuantizedRows(memory.data(), rows, cols);
+    for (int64_t row = 0; row < rows; ++row)
+      kernels.quantize(floats.data() + row * cols, cols / 32, x.quantized.block(row, 0), x.quantized.stride(row));
+  }
+  Floats floats;
+  Bytes memory;
+  LinearInput x;
+};
+
+std::vector<const LinearKernels*> tables() {
+  std::vector<const LinearKernels*> list;
+  for (const Isa isa : available_isas()) list.push_back(&linear_kernels(isa));
+  for (const int lanes : {8, 16})
+    for (const bool vnni : {false, true}) list.push_back(&plain_linear_kernels(lanes, vnni));
+  return list;
+}
+std::string name_of(const LinearKernels& kernels) {
+  return fmt::format("{} {} lanes{}", to_string(kernels.isa), kernels.lanes, kernels.vnni ? " vnni" : "");
+}
+
+class Linear : public testing::Test {
+ protected:
+  std::unique_ptr<PackedWeight> pack(DType type, const Bytes& bytes, int64_t out, int64_t in, const LinearKernels& kernels,
+                                     int64_t unpermute = 0) {
+    return std::move(PackedWeight::make({"w", type, out, in, bytes, unpermute}, kernels, pool_, arena_).value());
+  }
+  Floats multiply(const Input& input, const PackedWeight& weight, const float* bias = nullptr) {
+    Floats out(static_cast<size_t>(input.x.rows * weight.out), NAN);
+    const LinearPart part{&weight, bias, out.data(), weight.out};
+    linear(pool_, scratch_, input.x, {&part, 1});
+    return out;
+  }
+
+  ComputePool pool_{3};
+  LinearScratch scratch_{3};
+  WeightArena arena_;
+};
+
+/// What an output is made of, and how large its terms are.
+struct Expected {
+  double value = 0;      // with the int8 rows, where the weight takes those
+  double unrounded = 0;  // with the f32 rows
+  double terms = 0;      // Σ |x| · the weight's largest magnitude
+  double rounding = 0;   // how far value may be from unrounded: half a step of x for every weight
+};
+Expected expect(const Input& input, int64_t row, const float* w, int64_t in, bool quantized) {
+  Expected e;
+  double largest = 0;
+  for (int64_t k = 0; k < in; ++k) largest = std::max(largest, std::fabs(double{w[k]}));
+  for (int64_t k = 0; k < in; ++k) {
+    const double exact = input.floats[static_cast<size_t>(row * in + k)];
+    const QuantBlock* block = quantized ? input.x.quantized.block(row, k / 32) : nullptr;
+    const double x = quantized ? double{block->scale} * block->q[k % 32] : exact;
+    e.value += x * w[k];
+    e.unrounded += exact * w[k];
+    e.terms += std::fabs(x) * largest;
+    if (quantized) e.rounding += 0.5000001 * block->scale * std::fabs(double{w[k]});
+  }
+  return e;
+}
+
+TEST_F(Linear, ProofOfWhichBodyRuns) {
+  for (const Isa isa : available_isas()) {
+    const LinearKernels& kernels = linear_kernels(isa);
+    EXPECT_EQ(kernels.isa, isa);
+    EXPECT_EQ(std::string(kernels.compiled_for), isa == Isa::plain ? "baseline" : to_string(isa));
+    const Bytes bytes = random_matrix(DType::q4_k, 32, 256, 1);
+    EXPECT_EQ(PackedWeight::make({"w", DType::q4_k, 32, 256, bytes}, isa, pool_, arena_).value()->isa(), isa);
+  }
+}
+
+TEST_F(Linear, PackingLosesNoBit) {
+  for (const LinearKernels* kernels : tables()) {
+    for (const DType type : kTypes) {
+      const int64_t out = 45, in = 768;
+      const Bytes bytes = random_matrix(type, out, in, 7);
+      const auto weight = pack(type, bytes, out, in, *kernels);
+      EXPECT_EQ(weight->device_bytes, PackedWeight::bytes(*kernels, type, out, in));
+      const Floats expected = dequantized(type, bytes, out, in);
+      Floats row(static_cast<size_t>(in));
+      for (int64_t n = 0; n < out; ++n) {
+        weight->dequantize(n, row.data());
+        ASSERT_EQ(std::memcmp(row.data(), expected.data() + n * in, row.size() * sizeof(float)), 0)
+            << name_of(*kernels) << ' ' << to_string(type) << " row " << n;
+      }
+    }
+  }
+}
+
+TEST_F(Linear, PackingGrowsNoMatrixByMoreThanItsScales) {
+  for (const LinearKernels* kernels : tables()) {
+    for (const DType type : kTypes) {
+      const int64_t out = 4096, in = 3584;
+      const auto file = static_cast<double>(row_bytes(type, in) * out);
+      const double limit = type == DType::q3_k ? 1.037 : type == DType::q4_k || type == DType::q5_k ? 1.03 : 1.003;
+      EXPECT_LE(static_cast<double>(PackedWeight::bytes(*kernels, type, out, in)) / file, limit) << name_of(*kernels) << ' ' << to_string(type);
+    }
+  }
+}
+
+TEST_F(Linear, EveryTypeAgainstDoublePrecision) {
+  for (const LinearKernels* kernels : tables()) {
+    for (const DType type : kTypes) {
+      const bool super = traits(type).block_elems == 256;
+      for (const auto& [out, in] : {std::pair<int64_t, int64_t>{7, super ? 256 : 32}, {45, super ? 768 : 544}, {64, 512}}) {
+        const Bytes bytes = random_matrix(type, out, in, 3);
+        const auto weight = pack(type, bytes, out, in, *kernels);
+        const Floats w = dequantized(type, bytes, out, in), bias = random_rows(1, out, 5);
+        for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 30}) {
+          const Input input(random_rows(rows, in, 11), rows, in, *kernels);
+          const Floats got = multiply(input, *weight, bias.data());
+          for (int64_t row = 0; row < rows; ++row) {
+            for (int64_t n = 0; n < out; ++n) {
+              const Expected e = expect(input, row, w.data() + n * in, in, weight->wants_quantized());
+              const double value = double{got[static_cast<size_t>(row * out + n)]} - bias[static_cast<size_t>(n)];
+              ASSERT_NEAR(value, e.value, 4e-6 * e.terms + 1e-6) << name_of(*kernels) << ' ' << to_string(type) << " [" << row << ", " << n << "] of [" << rows << ", " << out << "], in " << in;
+              ASSERT_NEAR(value, e.unrounded, e.rounding + 4e-6 * e.terms + 1e-6) << name_of(*kernels) << ' ' << to_string(type);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(Linear, ExtremeValuesSaturateNowhere) {
+  // Scales of 1 and x of whole numbers: every product is a whole number, so a single saturated sum shows.
+  for (const LinearKernels* kernels : tables()) {
+    for (const DType type : kTypes) {
+      if (!traits(type).quantized) continue;
+      const int64_t out = 32, in = 256;
+      for (const int pattern : {0x00, 0xff, 0x80, 0x7f, 0x0f, 0xf0, 0x55, 0xaa}) {
+        Bytes bytes(static_cast<size_t>(row_bytes(type, in) * out), static_cast<std::byte>(pattern));
+        for (size_t at = 0; at < bytes.size(); at += static_cast<size_t>(traits(type).block_bytes))
+          for (const Field& field : scale_fields(type)) blocks::put_f16(bytes.data() + at + field.at, 1);
+        const auto weight = pack(type, bytes, out, in, *kernels);
+        const Floats w = dequantized(type, bytes, out, in);
+        for (const int64_t rows : {1, 8, 32}) {
+          Floats values(static_cast<size_t>(rows * in));
+          for (int64_t row = 0; row < rows; ++row)
+            for (int64_t k = 0; k < in; ++k) {
+              const int sign = row % 4 == 0 ? 1 : row % 4 == 1 ? -1 : row % 4 == 2 ? (k % 2 == 0 ? 1 : -1) : (k / 4 % 2 == 0 ? 1 : -1);
+              values[static_cast<size_t>(row * in + k)] = static_cast<float>(127 * sign);
+            }
+          const Input input(values, rows, in, *kernels);
+          const Floats got = multiply(input, *weight);
+          for (int64_t row = 0; row < rows; ++row)
+            for (int64_t n = 0; n < out; ++n) {
+              const Expected e = expect(input, row, w.data() + n * in, in, true);
+              // Exact below 2^24, where whole numbers are; beyond (scales of the K types) to f32's rounding of a few sums.
+              ASSERT_NEAR(got[static_cast<size_t>(row * out + n)], e.value, e.terms < 1 << 23 ? 0 : 1e-6 * e.terms)
+                  << name_of(*kernels) << ' ' << to_string(type) << " pattern " << pattern << " row " << row << " of " << rows;
+            }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(Linear, ARowsValueDoesNotDependOnItsCompany) {
+  constexpr int64_t kMost = 513;
+  for (const LinearKernels* kernels : tables()) {
+    const bool plain = kernels->isa == Isa::plain;
+    for (const DType type : kTypes) {
+      const bool super = traits(type).block_elems == 256;
+      const int64_t out = 41, in = super ? 768 : 544;
+      const Bytes bytes = random_matrix(type, out, in, 23);
+      const auto weight = pack(type, bytes, out, in, *kernels);
+      const int64_t most = plain ? 65 : kMost;  // the plain ones are the slow ones, and every path is taken by then
+      const Floats all = random_rows(most, in, 29);
+      Floats alone;
+      for (int64_t row = 0; row < most; ++row) {
+        const Floats one = multiply(Input(Floats(all.begin() + row * in, all.begin() + (row + 1) * in), 1, in, *kernels), *weight);
+        alone.insert(alone.end(), one.begin(), one.end());
+      }
+      std::vector<int64_t> counts = {31, 32, 33, 63, 64, 65, 511, 512, 513};
+      for (int64_t rows = 2; rows <= 17; ++rows) counts.push_back(rows);
+      for (const int64_t rows : counts) {
+        if (rows > most) continue;
+        const Floats together = multiply(Input(Floats(all.begin(), all.begin() + rows * in), rows, in, *kernels), *weight);
+        ASSERT_EQ(std::memcmp(together.data(), alone.data(), together.size() * sizeof(float)), 0)
+            << name_of(*kernels) << ' ' << to_string(type) << ' ' << rows << " rows";
+      }
+    }
+  }
+}
+
+TEST_F(Linear, SeveralPartsInOnePhaseEqualEachAlone) {
+  for (const LinearKernels* kernels : tables()) {
+    const int64_t in = 256, rows = 5;
+    const Input input(random_rows(rows, in, 1), rows, in, *kernels);
+    const DType types[] = {DType::q5_0, DType::q8_0, DType::f16};
+    const int64_t outs[] = {72, 33, 8};
+    std::vector<std::unique_ptr<PackedWeight>> weights;
+    std::vector<Floats> got, expected;
+    std::vector<LinearPart> parts;
+    for (size_t i = 0; i < 3; ++i) {
+      weights.push_back(pack(types[i], random_matrix(types[i], outs[i], in, i), outs[i], in, *kernels));
+      expected.push_back(multiply(input, *weights[i]));
+      got.push_back(Floats(expected[i].size(), 1));
+    }
+    for (size_t i = 0; i < 3; ++i) parts.push_back({weights[i].get(), nullptr, got[i].data(), outs[i], i == 1});
+    linear(pool_, scratch_, input.x, parts);
+    for (float& value : expected[1]) value += 1;  // accumulated onto ones
+    for (size_t i = 0; i < 3; ++i) EXPECT_EQ(got[i], expected[i]) << name_of(*kernels) << " part " << i;
+  }
+}
+
+TEST_F(Linear, GatedProductEqualsItsParts) {
+  for (const LinearKernels* kernels : tables()) {
+    for (const int64_t rows : {1, 9, 33}) {
+      const int64_t in = 256, ffn = 96;
+      const Input input(random_rows(rows, in, 1), rows, in, *kernels);
+      const auto gate = pack(DType::q4_k, random_matrix(DType::q4_k, ffn, in, 2), ffn, in, *kernels);
+      const auto up = pack(DType::q5_0, random_matrix(DType::q5_0, ffn, in, 3), ffn, in, *kernels);
+      const Floats g = multiply(input, *gate), u = multiply(input, *up);
+      Floats got(g.size());
+      Bytes memory(QuantizedRows::bytes(rows, ffn));
+      const QuantizedRows quantized(memory.data(), rows, ffn);
+      linear_gated(pool_, scratch_, input.x, *gate, *up, {got.data(), ffn, quantized});
+      for (size_t i = 0; i < g.size(); ++i) {
+        const double expected = double{g[i]} / (1 + std::exp(-double{g[i]})) * u[i];
+        ASSERT_NEAR(got[i], expected, 1e-6 * std::fabs(expected) + 1e-30) << name_of(*kernels);
+      }
+      const Input again(got, rows, ffn, *kernels);
+      EXPECT_EQ(memory, again.memory) << name_of(*kernels);
+    }
+  }
+}
+
+TEST_F(Linear, RowsComeInRotaryOrder) {
+  const int64_t out = 64, in = 64, head_dim = 16;
+  for (const DType type : {DType::q8_0, DType::f16}) {
+    const Bytes bytes = random_matrix(type, out, in, 2);
+    const Floats w = dequantized(type, bytes, out, in);
+    const auto weight = pack(type, bytes, out, in, linear_kernels(best_isa()), head_dim);
+    Floats row(static_cast<size_t>(in));
+    for (int64_t n = 0; n < out; ++n) {
+      const int64_t head = n / head_dim, within = n % head_dim, from = head * head_dim + 2 * (within % 8) + within / 8;
+      weight->dequantize(n, row.data());
+      EXPECT_EQ(row, Floats(w.begin() + from * in, w.begin() + (from + 1) * in)) << n;
+    }
+  }
+}
+
+TEST_F(Linear, VectorsAndMatricesOfOneRow) {
+  const Floats values = random_rows(1, 40, 1);
+  const auto weight = std::move(PackedWeight::make({"w", DType::f32, 1, 40, std::as_bytes(std::span(values))}, best_isa(), pool_, arena_).value());
+  ASSERT_NE(weight->vector(), nullptr);
+  EXPECT_EQ(Floats(weight->vector(), weight->vector() + 40), values);
+  const Input input(random_rows(3, 40, 2), 3, 40, linear_kernels(best_isa()));
+  const Floats got = multiply(input, *weight);
+  for (int64_t row = 0; row < 3; ++row) EXPECT_NEAR(got[static_cast<size_t>(row)], expect(input, row, values.data(), 40, false).value, 1e-5);
+}
+
+TEST(QuantizeRows, RoundsToNearestAndSumsHalves) {
+  SplitMix64 random(3);
+  for (const Isa isa : available_isas()) {
+    for (const double scale : {1e-40, 1e-20, 1.0, 1e30}) {
+      Floats x(96);
+      for (float& value : x) value = static_cast<float>(random.normal() * scale);
+      std::fill(x.begin() + 32, x.begin() + 64, 0.0f);
+      QuantBlock blocks[3];
+      quantize_blocks(isa, x.data(), 3, blocks, 1);
+      for (int b = 0; b < 3; ++b) {
+        int sums[2] = {};
+        for (int i = 0; i < 32; ++i) {
+          EXPECT_GE(blocks[b].q[i], -127);
+          EXPECT_NEAR(double{blocks[b].scale} * blocks[b].q[i], x[static_cast<size_t>(32 * b + i)], 0.50001 * blocks[b].scale + 1e-36);
+          sums[i / 16] += blocks[b].q[i];
+        }
+        EXPECT_EQ(blocks[b].half_sum[0], sums[0]);
+        EXPECT_EQ(blocks[b].half_sum[1], sums[1]);
+        EXPECT_EQ(blocks[b].scaled_sum, blocks[b].scale * static_cast<float>(sums[0] + sums[1]));
+      }
+    }
+  }
+}
+
+TEST(QuantizeRows, KeepsItsBoundsWhereAValueIsNotFinite) {
+  for (const Isa isa : available_isas()) {
+    for (const float bad : {INFINITY, -INFINITY, NAN}) {
+      for (size_t at = 0; at < 32; ++at) {
+        Floats x(32, 1.0f);
+        x[at] = bad;
+        QuantBlock block;
+        quantize_blocks(isa, x.data(), 1, &block, 1);
+        for (const int8_t q : block.q) ASSERT_GE(q, -127) << to_string(isa);
+      }
+    }
+  }
+}
+
+TEST(QuantizeRows, ManyRowsEqualOneAtATime) {
+  ComputePool pool(3);
+  const int64_t rows = 19, cols = 4864;
+  const Floats x = random_rows(rows, cols, 1);
+  const Input expected(x, rows, cols, linear_kernels(best_isa()));
+  Bytes memory(QuantizedRows::bytes(rows, cols));
+  quantize_rows(pool, best_isa(), x.data(), cols, QuantizedRows(memory.data(), rows, cols));
+  EXPECT_EQ(memory, expected.memory);
+}
+
+}  // namespace
+}  // namespace pagemill

@@ -1,0 +1,50 @@
+// Fills the table of kernels.h for a vector type.
+#pragma once
+
+#include "backend/cpu/linear/float_tiles.h"
+#include "backend/cpu/linear/kernels.h"
+#include "backend/cpu/linear/pack.h"
+#include "backend/cpu/linear/rows.h"
+#include "backend/cpu/linear/tiles.h"
+
+namespace pagemill::linear_detail {
+
+template <class V, class Fmt>
+constexpr void add_quantized(LinearKernels& table) {
+  static_assert(panel_block_bytes<V, KindOf<V, Fmt>>() * kPanelBlocks <= kPanelGroupBytes);
+  table.quantized[static_cast<int>(Fmt::dtype)] = {&Layout<V, Fmt>::group_bytes, &pack<V, Fmt>,   &dequantize<V, Fmt>,
+                                                   &direct<V, Fmt>,              &unpack<V, Fmt>, &panel<V, KindOf<V, Fmt>>};
+}
+
+template <class V, DType Type>
+constexpr void add_float(LinearKernels& table) {
+  table.floats[static_cast<int>(Type)] = {&float_pack<V, Type>, &float_dequantize<V, Type>, &float_multiply<V, Type>};
+}
+
+template <class V>
+constexpr LinearKernels make_table(Isa isa) {
+  LinearKernels table;
+  table.isa = isa;
+  table.compiled_for = V::kCompiledFor;
+  table.lanes = V::kLanes;
+  table.vnni = V::kVnni;
+  add_quantized<V, Q4_0>(table);
+  add_quantized<V, Q4_1>(table);
+  add_quantized<V, Q5_0>(table);
+  add_quantized<V, Q5_1>(table);
+  add_quantized<V, Q8_0>(table);
+  add_quantized<V, Q2_K>(table);
+  add_quantized<V, Q3_K>(table);
+  add_quantized<V, Q4_K>(table);
+  add_quantized<V, Q5_K>(table);
+  add_quantized<V, Q6_K>(table);
+  add_quantized<V, Iq4Nl>(table);
+  add_float<V, DType::f32>(table);
+  add_float<V, DType::f16>(table);
+  add_float<V, DType::bf16>(table);
+  table.quantize = &quantize<V>;
+  table.silu_mul = &silu_mul<V>;
+  return table;
+}
+
+}  // namespace pagemill::linear_detail

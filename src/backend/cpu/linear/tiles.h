@@ -1,0 +1,162 @@
+// Products of packed weights with int8 rows: one body for every type, ISA and number of rows.
+//
+// A cell is one group of rows of the weight times one row of x; its lanes are output values. Whatever tile a cell is computed in,
+// its value is made by the same operations in the same order, block by block: that is what makes results independent of how many
+// rows there are. Inside a block sums are exact integers.
+#pragma once
+
+#include "backend/cpu/linear/formats.h"
+#include "backend/cpu/linear/kernels.h"
+
+namespace pagemill::linear_detail {
+
+/// part += or, on the first quad of a run, = the quad's products.
+template <class V, class K, int J>
+PM_INLINE inline void add_quad(typename V::I w, typename V::I magnitude, typename V::I x, const BlockScales<V, K>& scales,
+                               typename V::I& part, typename V::I& sum) {
+  if constexpr (V::kVnni) {
+    part = V::dot8(J % (K::halves ? 4 : 8) == 0 ? V::zero() : part, w, x);
+    if constexpr (!K::halves && J == 7) sum = part;
+    if constexpr (K::halves && J == 3) sum = V::mul32(part, scales.sc[0]);
+    if constexpr (K::halves && J == 7) sum = V::add32(sum, V::mul32(part, scales.sc[1]));
+  } else {
+    auto pairs = K::is_signed ? V::mul_pairs(magnitude, V::sign8(x, w)) : V::mul_pairs(w, x);
+    if constexpr (J % K::depth != 0) pairs = V::add16(part, pairs);
+    part = pairs;
+    if constexpr (J % K::depth == K::depth - 1) {
+      const auto wide = V::dot16(pairs, K::halves ? scales.sc[J / 4] : V::set16(1));
+      sum = J < K::depth ? wide : V::add32(sum, wide);
+    }
+  }
+}
+
+/// sum[g][c] = Σ over the block of code · x, times the scales of its halves where the type has them. q[g] points at the quads.
+template <class V, class K, class Quads, int Groups, int Columns>
+PM_INLINE inline void block_sums(const std::byte* const (&q)[Groups], const QuantBlock* x, const BlockScales<V, K> (&scales)[Groups],
+                                 typename V::I (&sum)[Groups * Columns]) {
+  using I = typename V::I;
+  I part[Groups * Columns];
+  unroll<8>([&](auto quad) PM_INLINE {
+    constexpr int j = quad;
+    I w[Groups], magnitude[Groups];
+    unroll<Groups>([&](auto g) PM_INLINE {
+      w[g] = Quads::template quad<j>(q[g]);
+      magnitude[g] = K::is_signed ? V::abs8(w[g]) : w[g];
+    });
+    unroll<Columns>([&](auto column) PM_INLINE {
+      constexpr int c = column;
+      const I b = V::broadcast(x[c].q + 4 * j);
+      add_quad<V, K, j>(w[0], magnitude[0], b, scales[0], part[c], sum[c]);
+      if constexpr (Groups == 2) add_quad<V, K, j>(w[1], magnitude[1], b, scales[1], part[Columns + c], sum[Columns + c]);
+    });
+  });
+}
+
+/// acc += the block's contribution of one cell, in the order that the header of this file promises.
+template <class V, class K>
+PM_INLINE inline void apply_scales(const BlockScales<V, K>& scales, const QuantBlock& x, typename V::I sum, typename V::F& acc) {
+  const auto x_scale = V::broadcast_f(&x.scale);
+  if constexpr (K::has_fix) sum = V::add32(sum, V::dot16(V::broadcast(x.half_sum), scales.fix));
+  acc = V::fma(scales.s, V::mul(V::to_float(sum), x_scale), acc);
+  if constexpr (K::has_mins) {
+    acc = V::fma(scales.m, V::mul(V::to_float(V::dot16(V::broadcast(x.half_sum), scales.mins)), x_scale), acc);
+  } else if constexpr (K::has_m) {
+    acc = V::fma(scales.m, V::broadcast_f(&x.scaled_sum), acc);
+  }
+}
+
+template <class V, class Fmt, int Columns>
+void direct_tile(const std::byte* group, int64_t in, const QuantBlock* x, int64_t x_stride, float* sums, int64_t sums_stride) {
+  using L = Layout<V, Fmt>;
+  typename V::F acc[Columns];
+  unroll<Columns>([&](auto c) PM_INLINE { acc[c] = V::zero_f(); });
+  const std::byte* q[1] = {group + L::header_bytes(in)};
+  for (int64_t block = 0; block < in / 32; ++block) {
+    BlockScales<V, KindOf<V, Fmt>> scales[1];
+    load_scales<V, Fmt>(group, block, scales[0]);
+    typename V::I sum[Columns];
+    block_sums<V, KindOf<V, Fmt>, PackedQuads<V, Fmt::bits>, 1, Columns>(q, x, scales, sum);
+    unroll<Columns>([&](auto c) PM_INLINE { apply_scales(scales[0], x[c], sum[c], acc[c]); });
+    q[0] += L::kBlockBytes;
+    x += x_stride;
+  }
+  unroll<Columns>([&](auto c) PM_INLINE { V::store_f(sums + c * sums_stride, acc[c]); });
+}
+
+template <class V, class Fmt>
+void direct(const std::byte* group, int64_t in, const QuantBlock* x, int64_t x_stride, int columns, float* sums, int64_t sums_stride) {
+  while (columns > 0) {
+    const int now = columns >= 8 ? 8 : columns >= 4 ? 4 : columns >= 2 ? 2 : 1;
+    switch (now) {
+      case 8: direct_tile<V, Fmt, 8>(group, in, x, x_stride, sums, sums_stride); break;
+      case 4: direct_tile<V, Fmt, 4>(group, in, x, x_stride, sums, sums_stride); break;
+      case 2: direct_tile<V, Fmt, 2>(group, in, x, x_stride, sums, sums_stride); break;
+      default: direct_tile<V, Fmt, 1>(group, in, x, x_stride, sums, sums_stride); break;
+    }
+    columns -= now;
+    x += now;
+    sums += now * sums_stride;
+  }
+}
+
+/// A panel's block: eight quads, then the fields of BlockScales.
+template <class V, class K>
+constexpr size_t panel_block_bytes() {
+  return static_cast<size_t>(4 * V::kLanes) * (8 + BlockScales<V, K>::kPanelVectors);
+}
+
+template <class V, class Fmt>
+void unpack(const std::byte* group, int64_t in, int64_t begin, int64_t count, std::byte* panel) {
+  using L = Layout<V, Fmt>;
+  const std::byte* q = group + L::header_bytes(in) + static_cast<size_t>(begin) * L::kBlockBytes;
+  for (int64_t block = begin; block < begin + count; ++block) {
+    BlockScales<V, KindOf<V, Fmt>> scales;
+    load_scales<V, Fmt>(group, block, scales);
+    unroll<8>([&](auto j) PM_INLINE { V::store(panel + j * 4 * V::kLanes, PackedQuads<V, Fmt::bits>::template quad<j>(q)); });
+    scales.to_panel(panel + 8 * 4 * V::kLanes);
+    q += L::kBlockBytes;
+    panel += panel_block_bytes<V, KindOf<V, Fmt>>();
+  }
+}
+
+template <class V, class K, int Groups, int Columns>
+void panel_tile(const std::byte* panel, size_t panel_bytes, int64_t blocks, const QuantBlock* x, int64_t x_stride, float* sums,
+                int64_t sums_stride) {
+  typename V::F acc[Groups * Columns];
+  unroll<Groups * Columns>([&](auto cell) PM_INLINE {
+    acc[cell] = V::load_f(sums + cell % Columns * sums_stride + cell / Columns * V::kLanes);
+  });
+  for (; blocks > 0; --blocks) {
+    BlockScales<V, K> scales[Groups];
+    const std::byte* q[Groups];
+    unroll<Groups>([&](auto g) PM_INLINE {
+      q[g] = panel + g * panel_bytes;
+      scales[g].from_panel(q[g] + 8 * 4 * V::kLanes);
+    });
+    typename V::I sum[Groups * Columns];
+    block_sums<V, K, PlainQuads<V>, Groups, Columns>(q, x, scales, sum);
+    unroll<Columns>([&](auto column) PM_INLINE {
+      constexpr int c = column;
+      apply_scales(scales[0], x[c], sum[c], acc[c]);
+      if constexpr (Groups == 2) apply_scales(scales[1], x[c], sum[Columns + c], acc[Columns + c]);
+    });
+    panel += panel_block_bytes<V, K>();
+    x += x_stride;
+  }
+  unroll<Groups * Columns>([&](auto cell) PM_INLINE {
+    V::store_f(sums + cell % Columns * sums_stride + cell / Columns * V::kLanes, acc[cell]);
+  });
+}
+
+template <class V, class K>
+void panel(const std::byte* panel, size_t panel_bytes, int panels, int64_t blocks, const QuantBlock* x, int64_t x_stride, int columns,
+           float* sums, int64_t sums_stride) {
+  constexpr int kWide = V::kPanelColumns;
+  for (; columns >= kWide && panels == 2; columns -= kWide, x += kWide, sums += kWide * sums_stride)
+    panel_tile<V, K, 2, kWide>(panel, panel_bytes, blocks, x, x_stride, sums, sums_stride);
+  for (; columns > 0; --columns, ++x, sums += sums_stride)
+    for (int g = 0; g < panels; ++g)
+      panel_tile<V, K, 1, 1>(panel + static_cast<size_t>(g) * panel_bytes, panel_bytes, blocks, x, x_stride, sums + g * V::kLanes, sums_stride);
+}
+
+}  // namespace pagemill::linear_detail

@@ -1,0 +1,97 @@
+// Avx2 and AvxVnni: the vector type of plain.h in 256-bit registers. Include it only in files compiled for these instruction sets:
+// the types are in an unnamed namespace so that nothing instantiated over them is shared with another file.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstddef>
+#include <cstdint>
+
+namespace pagemill::vec {
+namespace {
+
+struct Avx2 {
+  static constexpr int kLanes = 8;
+  static constexpr bool kVnni = false;
+  static constexpr int kPanelColumns = 4, kFloatColumns = 3, kFloatWideColumns = 6;
+  static constexpr const char* kCompiledFor = "avx2";
+  using I = __m256i;
+  using F = __m256;
+
+  static I load(const void* from) { return _mm256_loadu_si256(static_cast<const __m256i*>(from)); }
+  static void store(void* to, I v) { _mm256_storeu_si256(static_cast<__m256i*>(to), v); }
+  static I zero() { return _mm256_setzero_si256(); }
+  static I set8(int value) { return _mm256_set1_epi8(static_cast<char>(value)); }
+  static I set16(int value) { return _mm256_set1_epi16(static_cast<short>(value)); }
+  static I set32(int value) { return _mm256_set1_epi32(value); }
+  static I broadcast(const void* from) { return _mm256_castps_si256(_mm256_broadcast_ss(static_cast<const float*>(from))); }
+  static I bit_and(I a, I b) { return _mm256_and_si256(a, b); }
+  static I bit_or(I a, I b) { return _mm256_or_si256(a, b); }
+  template <int By>
+  static I shift16(I a) {
+    if constexpr (By > 0) return _mm256_slli_epi16(a, By);
+    if constexpr (By < 0) return _mm256_srli_epi16(a, -By);
+    return a;
+  }
+  static I lookup(const uint8_t* table, I index) {
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table))), index);
+  }
+  static I abs8(I a) { return _mm256_abs_epi8(a); }
+  static I sign8(I a, I b) { return _mm256_sign_epi8(a, b); }
+  static I mul_pairs(I u, I s) { return _mm256_maddubs_epi16(u, s); }
+  static I add16(I a, I b) { return _mm256_add_epi16(a, b); }
+  static I mul16(I a, I b) { return _mm256_mullo_epi16(a, b); }
+  static I dot16(I a, I b) { return _mm256_madd_epi16(a, b); }
+  static I add32(I a, I b) { return _mm256_add_epi32(a, b); }
+  static I mul32(I a, I b) { return _mm256_mullo_epi32(a, b); }
+  template <int By>
+  static I shift32_left(I a) {
+    return _mm256_slli_epi32(a, By);
+  }
+  static I lanes_u8(const void* from) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(from))); }
+  static I lanes_i8(const void* from) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(from))); }
+
+  static F zero_f() { return _mm256_setzero_ps(); }
+  static F set_f(float value) { return _mm256_set1_ps(value); }
+  static F broadcast_f(const float* from) { return _mm256_broadcast_ss(from); }
+  static F load_f(const void* from) { return _mm256_loadu_ps(static_cast<const float*>(from)); }
+  static void store_f(void* to, F v) { _mm256_storeu_ps(static_cast<float*>(to), v); }
+  static F add(F a, F b) { return _mm256_add_ps(a, b); }
+  static F mul(F a, F b) { return _mm256_mul_ps(a, b); }
+  static F div(F a, F b) { return _mm256_div_ps(a, b); }
+  static F min(F a, F b) { return _mm256_min_ps(a, b); }
+  static F max(F a, F b) { return _mm256_max_ps(a, b); }
+  static F abs_f(F a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+  static float reduce_max(F a) {
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+  }
+  static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+  static F to_float(I a) { return _mm256_cvtepi32_ps(a); }
+  static I to_int(F a) { return _mm256_cvtps_epi32(a); }
+  static F as_float(I a) { return _mm256_castsi256_ps(a); }
+  static F lanes_f16(const void* from) { return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(from))); }
+  static F lanes_bf16(const void* from) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(from))), 16));
+  }
+  static int store_i8(void* to, I a) {
+    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    _mm_storel_epi64(static_cast<__m128i*>(to), _mm_packs_epi16(words, words));
+    __m128i sum = _mm_madd_epi16(words, _mm_set1_epi16(1));
+    sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1)));
+  }
+  static void prefetch(const void* at) { _mm_prefetch(static_cast<const char*>(at), _MM_HINT_T0); }
+};
+
+#if defined(__AVXVNNI__)
+struct AvxVnni : Avx2 {
+  static constexpr bool kVnni = true;
+  static constexpr const char* kCompiledFor = "avx_vnni";
+  static I dot8(I acc, I u, I s) { return _mm256_dpbusd_avx_epi32(acc, u, s); }
+};
+#endif
+
+}  // namespace
+}  // namespace pagemill::vec
