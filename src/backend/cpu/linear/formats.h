@@ -24,7 +24,10 @@
 #include "base/dtype.h"
 #include "base/quant_blocks.h"
 
+// The tiles rely on everything being inlined; kernels_plain.cpp, which would take minutes to compile so, defines it as nothing.
+#ifndef PM_INLINE
 #define PM_INLINE __attribute__((always_inline))
+#endif
 
 namespace pagemill::linear_detail {
 

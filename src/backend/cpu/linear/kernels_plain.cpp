@@ -1,4 +1,5 @@
 // The matrix kernels in portable C++, in the four shapes that the wide instruction sets have.
+#define PM_INLINE
 #include "backend/cpu/linear/table.h"
 #include "backend/cpu/vec/plain.h"
 #include "base/check.h"

@@ -13,9 +13,6 @@
 
 #include "base/dtype.h"
 
-// A tile unrolls into hundreds of these operations: inlined, they would take minutes to compile and gain nothing.
-#define PM_OUT_OF_LINE __attribute__((noinline))
-
 namespace pagemill::vec {
 
 template <int Lanes, bool Vnni>
@@ -33,87 +30,87 @@ struct Plain {
   };
 
   // --- integers ---------------------------------------------------------------------------------------------------
-  PM_OUT_OF_LINE static I load(const void* from) {
+  static I load(const void* from) {
     I v;
     std::memcpy(&v, from, sizeof v);
     return v;
   }
   static void store(void* to, const I& v) { std::memcpy(to, &v, sizeof v); }
-  PM_OUT_OF_LINE static I zero() { return I{}; }
-  PM_OUT_OF_LINE static I set8(int value) {
+  static I zero() { return I{}; }
+  static I set8(int value) {
     I v;
     std::memset(&v, value, sizeof v);
     return v;
   }
-  PM_OUT_OF_LINE static I set16(int value) {
+  static I set16(int value) {
     return map16([value](int) { return value; });
   }
-  PM_OUT_OF_LINE static I set32(int value) {
+  static I set32(int value) {
     return map32([value](int) { return value; });
   }
   /// The same four bytes in every lane.
-  PM_OUT_OF_LINE static I broadcast(const void* from) {
+  static I broadcast(const void* from) {
     I v;
     for (int i = 0; i < Lanes; ++i) std::memcpy(v.byte + 4 * i, from, 4);
     return v;
   }
-  PM_OUT_OF_LINE static I bit_and(const I& a, const I& b) {
+  static I bit_and(const I& a, const I& b) {
     return map8([&](int i) { return a.byte[i] & b.byte[i]; });
   }
-  PM_OUT_OF_LINE static I bit_or(const I& a, const I& b) {
+  static I bit_or(const I& a, const I& b) {
     return map8([&](int i) { return a.byte[i] | b.byte[i]; });
   }
   /// 16-bit lanes shifted: left where By > 0, right (zeros in) where By < 0.
   template <int By>
-  PM_OUT_OF_LINE static I shift16(const I& a) {
+  static I shift16(const I& a) {
     return map16([&](int i) {
       const unsigned value = static_cast<uint16_t>(get16(a, i));
       return static_cast<int>(static_cast<uint16_t>(By >= 0 ? value << (By >= 0 ? By : 0) : value >> (By < 0 ? -By : 0)));
     });
   }
   /// Each byte's low four bits as an index into 16 bytes.
-  PM_OUT_OF_LINE static I lookup(const uint8_t* table, const I& index) {
+  static I lookup(const uint8_t* table, const I& index) {
     return map8([&](int i) { return table[index.byte[i] & 15]; });
   }
-  PM_OUT_OF_LINE static I abs8(const I& a) {
+  static I abs8(const I& a) {
     return map8([&](int i) { return std::abs(static_cast<int>(static_cast<int8_t>(a.byte[i]))); });
   }
   /// a, negated where b < 0, 0 where b = 0; -128 stays as it is.
-  PM_OUT_OF_LINE static I sign8(const I& a, const I& b) {
+  static I sign8(const I& a, const I& b) {
     return map8([&](int i) {
       const int value = static_cast<int8_t>(a.byte[i]), by = static_cast<int8_t>(b.byte[i]);
       return by < 0 ? -value : by == 0 ? 0 : value;
     });
   }
   /// 16-bit lanes: u[2i] · s[2i] + u[2i+1] · s[2i+1], saturated; u unsigned bytes, s signed ones.
-  PM_OUT_OF_LINE static I mul_pairs(const I& u, const I& s) {
+  static I mul_pairs(const I& u, const I& s) {
     return map16([&](int i) {
       const int sum = u.byte[2 * i] * static_cast<int8_t>(s.byte[2 * i]) + u.byte[2 * i + 1] * static_cast<int8_t>(s.byte[2 * i + 1]);
       return sum > 32767 ? 32767 : sum < -32768 ? -32768 : sum;
     });
   }
-  PM_OUT_OF_LINE static I add16(const I& a, const I& b) {
+  static I add16(const I& a, const I& b) {
     return map16([&](int i) { return get16(a, i) + get16(b, i); });
   }
-  PM_OUT_OF_LINE static I mul16(const I& a, const I& b) {
+  static I mul16(const I& a, const I& b) {
     return map16([&](int i) { return get16(a, i) * get16(b, i); });
   }
   /// 32-bit lanes: the two 16-bit halves multiplied with b's and added.
-  PM_OUT_OF_LINE static I dot16(const I& a, const I& b) {
+  static I dot16(const I& a, const I& b) {
     return map32([&](int i) { return get16(a, 2 * i) * get16(b, 2 * i) + get16(a, 2 * i + 1) * get16(b, 2 * i + 1); });
   }
-  PM_OUT_OF_LINE static I add32(const I& a, const I& b) {
+  static I add32(const I& a, const I& b) {
     return map32([&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(get32(a, i)) + static_cast<uint32_t>(get32(b, i))); });
   }
-  PM_OUT_OF_LINE static I mul32(const I& a, const I& b) {
+  static I mul32(const I& a, const I& b) {
     return map32([&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(get32(a, i)) * static_cast<uint32_t>(get32(b, i))); });
   }
   template <int By>
-  PM_OUT_OF_LINE static I shift32_left(const I& a) {
+  static I shift32_left(const I& a) {
     return map32([&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(get32(a, i)) << By); });
   }
   /// acc + the four products u · s of each lane's bytes.
-  PM_OUT_OF_LINE static I dot8(const I& acc, const I& u, const I& s) {
+  static I dot8(const I& acc, const I& u, const I& s) {
     return map32([&](int i) {
       int sum = get32(acc, i);
       for (int j = 4 * i; j < 4 * i + 4; ++j) sum += u.byte[j] * static_cast<int8_t>(s.byte[j]);
@@ -121,74 +118,74 @@ struct Plain {
     });
   }
   /// kLanes bytes as 32-bit integers.
-  PM_OUT_OF_LINE static I lanes_u8(const void* from) {
+  static I lanes_u8(const void* from) {
     const auto* bytes = static_cast<const uint8_t*>(from);
     return map32([&](int i) { return bytes[i]; });
   }
-  PM_OUT_OF_LINE static I lanes_i8(const void* from) {
+  static I lanes_i8(const void* from) {
     const auto* bytes = static_cast<const int8_t*>(from);
     return map32([&](int i) { return bytes[i]; });
   }
 
   // --- floats -----------------------------------------------------------------------------------------------------
-  PM_OUT_OF_LINE static F zero_f() { return F{}; }
-  PM_OUT_OF_LINE static F set_f(float value) {
+  static F zero_f() { return F{}; }
+  static F set_f(float value) {
     return map_f([value](int) { return value; });
   }
-  PM_OUT_OF_LINE static F broadcast_f(const float* from) { return set_f(*from); }
-  PM_OUT_OF_LINE static F load_f(const void* from) {
+  static F broadcast_f(const float* from) { return set_f(*from); }
+  static F load_f(const void* from) {
     F v;
     std::memcpy(&v, from, sizeof v);
     return v;
   }
   static void store_f(void* to, const F& v) { std::memcpy(to, &v, sizeof v); }
-  PM_OUT_OF_LINE static F add(const F& a, const F& b) {
+  static F add(const F& a, const F& b) {
     return map_f([&](int i) { return a.lane[i] + b.lane[i]; });
   }
-  PM_OUT_OF_LINE static F mul(const F& a, const F& b) {
+  static F mul(const F& a, const F& b) {
     return map_f([&](int i) { return a.lane[i] * b.lane[i]; });
   }
-  PM_OUT_OF_LINE static F div(const F& a, const F& b) {
+  static F div(const F& a, const F& b) {
     return map_f([&](int i) { return a.lane[i] / b.lane[i]; });
   }
-  PM_OUT_OF_LINE static F min(const F& a, const F& b) {
+  static F min(const F& a, const F& b) {
     return map_f([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
   }
-  PM_OUT_OF_LINE static F max(const F& a, const F& b) {
+  static F max(const F& a, const F& b) {
     return map_f([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
   }
-  PM_OUT_OF_LINE static F abs_f(const F& a) {
+  static F abs_f(const F& a) {
     return map_f([&](int i) { return std::fabs(a.lane[i]); });
   }
-  PM_OUT_OF_LINE static float reduce_max(const F& a) {
+  static float reduce_max(const F& a) {
     float largest = a.lane[0];
     for (int i = 1; i < Lanes; ++i) largest = a.lane[i] > largest ? a.lane[i] : largest;
     return largest;
   }
   /// a · b + c
-  PM_OUT_OF_LINE static F fma(const F& a, const F& b, const F& c) {
+  static F fma(const F& a, const F& b, const F& c) {
     return map_f([&](int i) { return a.lane[i] * b.lane[i] + c.lane[i]; });
   }
-  PM_OUT_OF_LINE static F to_float(const I& a) {
+  static F to_float(const I& a) {
     return map_f([&](int i) { return static_cast<float>(get32(a, i)); });
   }
   /// To nearest, ties to even.
-  PM_OUT_OF_LINE static I to_int(const F& a) {
+  static I to_int(const F& a) {
     return map32([&](int i) { return static_cast<int32_t>(std::nearbyint(a.lane[i])); });
   }
-  PM_OUT_OF_LINE static F as_float(const I& a) {
+  static F as_float(const I& a) {
     F v;
     std::memcpy(&v, &a, sizeof v);
     return v;
   }
-  PM_OUT_OF_LINE static F lanes_f16(const void* from) {
+  static F lanes_f16(const void* from) {
     return map_f([&](int i) { return f16_to_f32(half(from, i)); });
   }
-  PM_OUT_OF_LINE static F lanes_bf16(const void* from) {
+  static F lanes_bf16(const void* from) {
     return map_f([&](int i) { return bf16_to_f32(half(from, i)); });
   }
   /// kLanes integers of at most ±127 as bytes; the sum of them.
-  PM_OUT_OF_LINE static int store_i8(void* to, const I& a) {
+  static int store_i8(void* to, const I& a) {
     int sum = 0;
     for (int i = 0; i < Lanes; ++i) {
       const int value = get32(a, i);
