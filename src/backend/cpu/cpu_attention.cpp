@@ -43,16 +43,32 @@ struct CpuBackend::AttentionCall {
   int32_t first_head_of(int32_t part) const { return kv_head_of(part) * group_heads + part % parts * part_heads; }
 };
 
-Result<void> CpuBackend::reserve_scratch(const StepShape& largest, int32_t heads, int32_t head_dim, int32_t ffn, int32_t vocab) {
-  rows_max_ = std::max<int64_t>(rows_max_, std::max(largest.rows, largest.logit_rows));
-  int64_t cols = std::max<int64_t>(ffn, int64_t{heads} * head_dim);
-  for (const int64_t quantized : quantized_cols_) cols = std::max(cols, quantized);
-  PM_TRY(row_cache_.reserve(rows_max_, (cols + QuantizedRows::kBlock - 1) / QuantizedRows::kBlock * QuantizedRows::kBlock));
-  thread_stride_ = std::max(thread_stride_, span_scratch_floats(head_dim) + int64_t{kQueriesMax} * head_dim + 2 * state_floats(kQueriesMax, head_dim));
-  PM_TRY(reserve_floats(thread_floats_, thread_stride_ * pool_.threads(), "attention"));
+CpuBackend::ScratchSizes CpuBackend::scratch_sizes(const StepShape& largest, int32_t heads, int32_t head_dim, int32_t ffn) {
+  const int64_t cols = std::max<int64_t>(ffn, int64_t{heads} * head_dim);
   const int64_t spans = largest.context_max / kSpanTokens + 1;
-  PM_TRY(reserve_floats(partials_, std::max(kPartialFloats, spans * state_floats(heads, head_dim)), "attention over long contexts"));
-  PM_TRY(reserve_floats(rotations_, int64_t{largest.rows} * head_dim, "rotary embedding"));
+  return {.rows = std::max(largest.rows, largest.logit_rows),
+          .cols = (cols + QuantizedRows::kBlock - 1) / QuantizedRows::kBlock * QuantizedRows::kBlock,
+          .thread_floats = span_scratch_floats(head_dim) + int64_t{kQueriesMax} * head_dim + 2 * state_floats(kQueriesMax, head_dim),
+          .partial_floats = std::max(kPartialFloats, spans * state_floats(heads, head_dim)),
+          .rotation_floats = int64_t{largest.rows} * head_dim};
+}
+
+size_t CpuBackend::scratch_bytes(const StepShape& largest, int32_t heads, int32_t head_dim, int32_t ffn, int32_t vocab) const {
+  const ScratchSizes sizes = scratch_sizes(largest, heads, head_dim, ffn);
+  const int64_t floats = sizes.thread_floats * pool_.threads() + sizes.partial_floats + sizes.rotation_floats;
+  return Backend::scratch_bytes(largest, heads, head_dim, ffn, vocab) + RowCache::bytes(sizes.rows, sizes.cols) + static_cast<size_t>(floats) * sizeof(float);
+}
+
+Result<void> CpuBackend::reserve_scratch(const StepShape& largest, int32_t heads, int32_t head_dim, int32_t ffn, int32_t vocab) {
+  const ScratchSizes sizes = scratch_sizes(largest, heads, head_dim, ffn);
+  rows_max_ = std::max(rows_max_, sizes.rows);
+  int64_t cols = sizes.cols;
+  for (const int64_t quantized : quantized_cols_) cols = std::max(cols, quantized);
+  PM_TRY(row_cache_.reserve(rows_max_, cols));
+  thread_stride_ = std::max(thread_stride_, sizes.thread_floats);
+  PM_TRY(reserve_floats(thread_floats_, thread_stride_ * pool_.threads(), "attention"));
+  PM_TRY(reserve_floats(partials_, sizes.partial_floats, "attention over long contexts"));
+  PM_TRY(reserve_floats(rotations_, sizes.rotation_floats, "rotary embedding"));
   rotated_positions_.reserve(static_cast<size_t>(largest.rows));
   tiles_.reserve(static_cast<size_t>(largest.rows));
   sampler_.reserve(largest.logit_rows, vocab);

@@ -73,7 +73,7 @@ Result<void> CpuBackend::read(Matrix matrix, std::span<float> out) {
 }
 
 Result<std::unique_ptr<Backend>> make_cpu_backend(std::string_view isa, int threads) {
-  if (isa == "reference" || isa == "auto") return make_reference_backend(threads);  // until the products are fast
+  if (isa == "reference") return make_reference_backend(threads);
   PM_ASSIGN(const Isa chosen, parse_isa(isa));
   return std::make_unique<CpuBackend>(chosen, threads);
 }

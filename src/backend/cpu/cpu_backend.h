@@ -33,6 +33,7 @@ class CpuBackend final : public Backend {
   size_t weight_bytes(DType dtype, int64_t out, int64_t in) const override;
   Result<std::unique_ptr<KvPool>> allocate_kv(const KvPoolSpec& spec) override;
   size_t kv_block_bytes(const KvPoolSpec& spec, int32_t group) const override;
+  size_t scratch_bytes(const StepShape& largest, int32_t heads, int32_t head_dim, int32_t ffn, int32_t vocab) const override;
   Result<void> reserve_scratch(const StepShape& largest, int32_t heads, int32_t head_dim, int32_t ffn, int32_t vocab) override;
 
   Result<const StepInputs*> begin_step(const StepInputs& inputs) override { return &inputs; }
@@ -66,6 +67,12 @@ class CpuBackend final : public Backend {
     int64_t partial = 0;  // where its spans' states begin, where spans are tasks of their own
   };
   struct AttentionCall;
+  struct ScratchSizes {
+    int64_t rows = 0, cols = 0;  // of the int8 forms of rows
+    int64_t thread_floats = 0;   // attention, of each thread
+    int64_t partial_floats = 0, rotation_floats = 0;
+  };
+  static ScratchSizes scratch_sizes(const StepShape& largest, int32_t heads, int32_t head_dim, int32_t ffn);
 
   /// Whether some weight with rows of so many elements wants them as int8.
   bool wants_quantized(int64_t cols) const;

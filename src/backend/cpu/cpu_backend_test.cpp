@@ -305,6 +305,36 @@ INSTANTIATE_TEST_SUITE_P(
                                      AttentionCase{.window = 1}, AttentionCase{.window = 100, .dtype = DType::q8_0}, AttentionCase{.window = 300, .dtype = DType::f32, .long_context = true})),
     [](const auto& each) { return test_name(std::get<0>(each.param) + "_" + name_of(std::get<1>(each.param))); });
 
+/// Prints the table of docs/kernels.md (script/kernel_table puts it there): a weight of each type is multiplied on each instruction set,
+/// and the kernels that its packed form names are the ones that ran.
+TEST(KernelTable, OfEveryTypeOnEveryInstructionSetOfThisCpu) {
+  std::string head = "| type |", line = "| --- |";
+  for (const std::string& isa : fast_backend_names()) {
+    head += " " + isa + " |";
+    line += " --- |";
+  }
+  std::printf("%s\n%s\n", head.c_str(), line.c_str());
+  for (int type = 0; type < kDTypeCount; ++type) {
+    const auto dtype = static_cast<DType>(type);
+    const TestWeight weight(dtype, 32, 256, 5);
+    std::string row = "| " + std::string(to_string(dtype)) + " |";
+    for (const std::string& isa : fast_backend_names()) {
+      const auto backend = open_cpu_backend(isa, 1);
+      ASSERT_TRUE(backend->reserve_scratch({.rows = 1, .seqs = 1, .logit_rows = 1}, 1, 32, 32, 32));
+      const auto prepared = weight.prepare(*backend);
+      Floats x = random_floats(256, 6), y(32, -1);
+      const TestStep step({{{1}, 0, {0}}});
+      backend->linear(step.inputs(), matrix(x, 256), *prepared, nullptr, matrix(y, 32));
+      EXPECT_TRUE(std::all_of(y.begin(), y.end(), [](float value) { return std::isfinite(value) && value != -1; })) << to_string(dtype);
+      const LinearKernels& kernels = static_cast<const PackedWeight&>(*prepared).kernels();
+      EXPECT_EQ(to_string(kernels.isa), isa);
+      row += traits(dtype).quantized ? " int8" : " f32";
+      row += " rows × " + std::to_string(traits(dtype).quantized ? kernels.lanes : static_cast<int>(kFloatLanes)) + " lanes, compiled for " + kernels.compiled_for + " |";
+    }
+    std::printf("%s\n", row.c_str());
+  }
+}
+
 TEST(CpuBackendChoice, RefusesByName) {
   const auto unknown = make_cpu_backend("sse9");
   ASSERT_FALSE(unknown);
