@@ -131,7 +131,7 @@ TEST_F(FailureTest, SaysWhatIsMissing) {
   EXPECT_THAT(run_once({.driver = 0}).message, testing::HasSubstr("no NVIDIA driver"));
   EXPECT_THAT(run_once({.driver = 12020}).message, testing::AllOf(testing::HasSubstr("12.2"), testing::HasSubstr("13.0")));
   EXPECT_THAT(run_once({.major = 7, .minor = 5}).message, testing::HasSubstr("sm_75"));
-  EXPECT_THAT(run_once({.memory_bytes = 8 << 20}).message, testing::AnyOf(testing::HasSubstr("GPU memory"), testing::HasSubstr("available")));
+  EXPECT_THAT(run_once({.memory_bytes = 40 << 20}).message, testing::AnyOf(testing::HasSubstr("GPU memory"), testing::HasSubstr("available")));
 }
 
 /// Whatever else takes memory after the start, a running engine asks for none.
@@ -143,6 +143,7 @@ TEST_F(FailureTest, NothingIsAllocatedAfterTheStart) {
   options.model = path;
   options.max_num_seqs = 4;
   options.max_num_batched_tokens = 64;
+  options.kv_cache_memory_bytes = 1 << 20;
   const auto engine = make_engine(options, std::move(*backend));
   ASSERT_TRUE(wait_until_loaded(*engine));
   const emulated::Held held = emulated::held();

@@ -88,6 +88,7 @@ Result<void> CudaBackend::open() {
 }
 
 CudaBackend::~CudaBackend() {
+  if (stream_.get() == nullptr) return;  // it never came to be
   (void)use_device();
   (void)cudaStreamSynchronize(stream_.get());
 }

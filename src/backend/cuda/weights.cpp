@@ -140,6 +140,9 @@ Result<void> WeightLoader::load_vector(const WeightBytes& weight, std::byte* to)
   return as_result(cudaMemcpyAsync(to, both.data(), both.size(), cudaMemcpyHostToDevice, stream_.get()), "copying weights");
 }
 
-Result<void> WeightLoader::finish() { return as_result(cudaStreamSynchronize(stream_.get()), "copying weights"); }
+Result<void> WeightLoader::finish() {
+  if (stream_.get() == nullptr) return {};
+  return as_result(cudaStreamSynchronize(stream_.get()), "copying weights");
+}
 
 }  // namespace pagemill::cuda
