@@ -8,11 +8,12 @@ PM_BUILD_PACKAGES=(
   # libraries; Boost 1.81 because Debian's default 1.74 lacks what we use of Beast and JSON
   libboost1.81-dev libboost-json1.81-dev libboost-context1.81-dev
   libsqlite3-dev libsodium-dev libssl-dev libcurl4-openssl-dev libexpected-dev libspdlog-dev libfmt-dev libcli11-dev libedit-dev
-  libzip-dev libpugixml-dev libuchardet-dev libseccomp-dev
+  libzip-dev libpugixml-dev libuchardet-dev libseccomp-dev zlib1g-dev tzdata
   # the release build also builds the tests and micro-benchmarks
   libgtest-dev libgmock-dev libbenchmark-dev
   # run as a sandboxed child, never linked
-  poppler-utils
+  # (poppler-data: character maps without which many Chinese PDFs come out empty)
+  poppler-utils poppler-data
   # fetches the default model, and Node where the system's is too old
   python3 python3-pip python3-venv
 )

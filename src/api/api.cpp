@@ -1,5 +1,6 @@
 #include "api/api.h"
 
+#include <algorithm>
 #include <ctime>
 #include <unordered_map>
 
@@ -124,8 +125,12 @@ struct Api::State {
   bool enter(const Principal& principal);
   void leave(const Principal& principal);
 
+  bool is_others(const http::Request& request, Admission& admission) const;
+  std::optional<http::Response> refusal_of_others(http::Request& request, Admission& admission);
+
   Authenticator& authenticator;
   http::Server& server;
+  OtherPaths others;                                    // set by start()
   const ServingPtr serving;
   std::atomic<int> under_way{0};
   std::mutex mutex;
@@ -143,9 +148,11 @@ std::optional<http::Response> Api::State::on_head(http::Request& request) {
   admission.allowed_origin = cors_origin(request.header("Origin"), serving->options.allowed_origins);
   admission.route = "other";
   admission.principal.id = "-";
-  std::optional<http::Response> refusal = admit(request, admission);
+  const bool delegated = is_others(request, admission);
+  std::optional<http::Response> refusal = delegated ? refusal_of_others(request, admission) : admit(request, admission);
   if (!refusal) {
-    request.admission = std::move(admission);
+    if (delegated) request.admission = DelegatedRequest{std::move(admission), std::move(request.admission)};
+    else request.admission = std::move(admission);
     return {};
   }
   add_common_headers(admission, refusal->headers);
@@ -153,6 +160,27 @@ std::optional<http::Response> Api::State::on_head(http::Request& request) {
   log_access(admission, refusal->status, refusal->body.size(), now);
   serving->metrics.count_http(admission.route, admission.route == "other" ? "other" : admission.method, refusal->status, static_cast<double>(now - admission.started_ns) / kNsPerSecond);
   return refusal;
+}
+
+/// The request is for OtherPaths: its Host is allowed and the API has nothing at its path.
+bool Api::State::is_others(const http::Request& request, Admission& admission) const {
+  constexpr std::string_view kMethods[] = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"};
+  if (std::find(std::begin(kMethods), std::end(kMethods), request.method) == std::end(kMethods)) return false;
+  if (!others.head || !host_allowed(request.header("Host"), serving->options.allowed_hosts)) return false;
+  std::string path = admission.path;
+  const std::string& root = serving->options.root_path;
+  if (!root.empty() && (path == root || path.starts_with(root + "/"))) path.erase(0, root.size());
+  if (path.empty()) path = "/";
+  if (const Match match = match_route(request.method, path); match.route || !match.allowed.empty() || path.starts_with("/v1/")) return false;
+  admission.path = path;
+  admission.route = "chat";
+  return true;
+}
+
+std::optional<http::Response> Api::State::refusal_of_others(http::Request& request, Admission& admission) {
+  request.path = admission.path;
+  request.peer_address = admission.peer;
+  return others.head(request);
 }
 
 /// Fills in route and principal, or says why not.
@@ -205,6 +233,11 @@ void Api::State::leave(const Principal& principal) {
 }
 
 void Api::State::on_request(http::Request request, std::shared_ptr<http::Responder> responder) {
+  if (auto* delegated = std::any_cast<DelegatedRequest>(&request.admission)) {
+    auto logged = make_logged_responder(std::move(delegated->admission), std::move(responder), serving->metrics);
+    request.admission = std::any(std::move(delegated->inner));
+    return others.handler(std::move(request), std::move(logged));
+  }
   Admission admission = std::any_cast<Admission&&>(std::move(request.admission));
   const Principal principal = admission.principal;
   const size_t route = admission.route_index;
@@ -224,7 +257,8 @@ Api::Api(ApiOptions options, EngineHandle& engine, Authenticator& authenticator,
 
 Api::~Api() { close(); }
 
-void Api::start() {
+void Api::start(OtherPaths others) {
+  state_->others = std::move(others);
   state_->server.start([state = state_.get()](http::Request request, std::shared_ptr<http::Responder> responder) { state->on_request(std::move(request), std::move(responder)); },
                        [state = state_.get()](http::Request& request) { return state->on_head(request); });
 }

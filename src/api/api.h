@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "api/auth.h"
+#include "api/other_paths.h"
 #include "api/serving.h"
 #include "base/metrics.h"
 #include "http/server.h"
@@ -34,8 +35,9 @@ class Api {
   Api(const Api&) = delete;
   Api& operator=(const Api&) = delete;
 
-  /// Serves requests from here on; those that need the model get 503 until it has loaded.
-  void start();
+  /// Serves requests from here on; those that need the model get 503 until it has loaded. Paths that the API does not have go to
+  /// `others`, if there is one.
+  void start(OtherPaths others = {});
   void set_text(std::shared_ptr<const TextModel> text);
   /// Requests whose answer is not complete.
   int under_way() const;

@@ -45,4 +45,31 @@ inline constexpr int32_t kQueuedRequests = 4'096;         // default bound of th
 inline constexpr int64_t kQueuedPromptTokens = 4'194'304;
 inline constexpr size_t kStreamBufferBytes = 1u << 20;    // what one reader may leave unread
 
+// Chat page.
+inline constexpr size_t kChatBodyBytes = 2u << 20;        // of a request to the page's own interface
+inline constexpr size_t kChatMessageBodyBytes = 8u << 20; // of one that carries a message
+inline constexpr size_t kChatMessageBytes = 6u << 20;     // a message's text
+inline constexpr size_t kChatSettingsBytes = 16u << 10;
+inline constexpr size_t kChatTitleChars = 300;
+inline constexpr size_t kChatNameChars = 100;
+inline constexpr size_t kChatSystemPromptBytes = 256u << 10;
+inline constexpr size_t kChatTemplateBytes = 64u << 10;
+inline constexpr size_t kChatTemplates = 500;             // per user
+inline constexpr size_t kChatTemplateVariables = 50;
+inline constexpr size_t kChatFolders = 200;               // per user
+inline constexpr size_t kChatMessages = 10'000;           // per conversation
+inline constexpr size_t kChatConversations = 100'000;     // per user
+inline constexpr size_t kChatUsers = 100'000;
+inline constexpr size_t kChatSessionsPerUser = 50;        // the one used longest ago ends
+inline constexpr size_t kChatKeysPerUser = 50;
+inline constexpr size_t kChatStreamsPerUser = 32;         // event streams: tabs
+inline constexpr size_t kChatEventsKept = 2'048;          // per user, for reattaching …
+inline constexpr size_t kChatEventBytesKept = 1u << 20;   // … and in bytes
+inline constexpr size_t kChatGenerationsPerUser = 16;     // under way
+inline constexpr size_t kDocumentBytes = 20u << 20;
+inline constexpr size_t kDocumentTextBytes = 8u << 20;    // extracted
+inline constexpr size_t kDocumentsPerMessage = 10;
+inline constexpr size_t kDocumentsPerUser = 500;
+inline constexpr size_t kDocumentBytesPerUser = 1u << 30;
+
 }  // namespace pagemill::limits

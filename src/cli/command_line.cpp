@@ -109,6 +109,8 @@ std::unique_ptr<CommandLine> make_command_line() {
   add_bench_machine_command(*line);
   add_bench_engine_command(*line);
   add_bench_perplexity_command(*line);
+  add_user_commands(*line);
+  add_backup_command(*line);
   add_completion_command(*line);
   return line;
 }

@@ -54,6 +54,8 @@ void add_chat_command(CommandLine& line);
 void add_inspect_command(CommandLine& line);
 void add_list_command(CommandLine& line);
 void add_serve_command(CommandLine& line);
+void add_user_commands(CommandLine& line);
+void add_backup_command(CommandLine& line);
 void add_completion_command(CommandLine& line);
 
 }  // namespace pagemill

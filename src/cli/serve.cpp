@@ -1,5 +1,6 @@
 #include "cli/serve.h"
 
+#include <arpa/inet.h>
 #include <sys/resource.h>
 
 #include <atomic>
@@ -58,8 +59,9 @@ void raise_file_limit() {
 struct Running {
   std::unique_ptr<WeightSource> source;    // the text model's vocabulary
   MetricRegistry registry;
-  std::unique_ptr<Authenticator> authenticator;
   std::unique_ptr<EngineHandle> engine;
+  std::unique_ptr<chat::Site> site;        // null without the chat page
+  std::unique_ptr<Authenticator> authenticator;
   std::unique_ptr<api::Api> the_api;
   std::unique_ptr<http::Server> server;
   std::thread text_loader;
@@ -70,6 +72,7 @@ struct Running {
 
   ~Running() {
     if (text_loader.joinable()) text_loader.join();
+    if (site) site->close();
     if (the_api) the_api->close();
   }
 };
@@ -85,7 +88,9 @@ void load_text(Running& running, const std::filesystem::path& path, const std::s
     return;
   }
   running.source = std::move(*source);
-  running.the_api->set_text(std::move(*text));
+  std::shared_ptr<const TextModel> shared = std::move(*text);
+  if (running.site) running.site->set_text(shared);
+  running.the_api->set_text(std::move(shared));
   running.text_ns = now_ns() - started_ns;
   running.text_loaded = true;
 }
@@ -115,6 +120,41 @@ void print_ready(const Running& running, const ServeOptions& options, const std:
              seconds_between(started_ns, now_ns()), options.api.model_names.front(), model.context_max, seconds_between(0, times.model_ns), phases, seconds_between(0, running.text_ns),
              url, key);
   std::fflush(stdout);
+}
+
+/// Where people go: with the one-time token for the first account on this machine; elsewhere it is made by a command.
+void print_page(const Running& running, const ServeOptions& options, const std::string& url) {
+  if (!running.site) return;
+  const std::string token = running.site->setup_token();
+  if (token.empty()) std::printf("Chat: %s/\n", url.c_str());
+  else if (is_loopback(options.http.host)) std::printf("Chat: open %s/#setup=%s\n      to make the first account; the link works once. (--auth none: no accounts, for one person)\n", url.c_str(), token.c_str());
+  else std::printf("Chat: %s/\n      Make the first account with: pagemill user add --role admin you@example.org\n", url.c_str());
+  std::fflush(stdout);
+}
+
+/// The chat page's side. A default data folder that another server uses is no reason not to serve the API.
+Result<void> open_site(Running& running, ServeOptions& options) {
+  if (!options.chat_page) return {};
+  chat::SiteOptions& wanted = options.chat;
+  if (wanted.data_dir.empty()) wanted.data_dir = chat::default_data_dir();
+  wanted.model_names = options.api.model_names;
+  wanted.sampling = options.api.sampling;
+  wanted.root_path = options.api.root_path;
+  wanted.version = options.api.version;
+  auto site = chat::Site::open(wanted, *running.engine);
+  if (!site && site.error().code == ErrorCode::unavailable && !options.data_dir_given) {
+    log_warning("without the chat page: {}", site.error().message);
+    return {};
+  }
+  if (!site) return tl::unexpected(std::move(site).error());
+  running.site = std::move(*site);
+  return {};
+}
+
+api::OtherPaths chat_paths(chat::Site* site) {
+  if (!site) return {};
+  return {[site](http::Request& request) { return site->on_head(request); },
+          [site](http::Request request, std::shared_ptr<http::Responder> responder) { site->on_request(std::move(request), std::move(responder)); }};
 }
 
 /// Every ten seconds in which something was computed, vLLM's line.
@@ -168,11 +208,18 @@ void drain(Running& running, Signals& signals, int timeout_s) {
   const TimeNs deadline_ns = now_ns() + timeout_s * kNsPerSecond;
   running.engine->drain(running.engine->clock().now_ns() + timeout_s * kNsPerSecond);
   running.server->stop_accepting();
-  if (const int left = running.the_api->under_way(); left > 0) log_info("shutting down: {} answers are under way, at most {} s", left, timeout_s);
-  while (running.the_api->under_way() > 0 && now_ns() < deadline_ns && !signals.wait(kPollNs)) {}
+  const auto under_way = [&] { return running.the_api->under_way() + (running.site ? running.site->answers_under_way() : 0); };
+  if (const int left = under_way(); left > 0) log_info("shutting down: {} answers are under way, at most {} s", left, timeout_s);
+  while (under_way() > 0 && now_ns() < deadline_ns && !signals.wait(kPollNs)) {}
 }
 
 }  // namespace
+
+/// By what it says: a name other than localhost may mean any address.
+bool is_loopback(const std::string& host) {
+  in_addr address{};
+  return host == "localhost" || host == "::1" || (inet_pton(AF_INET, host.c_str(), &address) == 1 && ntohl(address.s_addr) >> 24 == 127);
+}
 
 std::string server_url(const http::ServerOptions& http, uint16_t port) {
   std::string host = http.host;
@@ -194,14 +241,17 @@ Result<ExitCode> serve(ServeOptions options) {
   const std::string url = server_url(options.http, running.server->port()) + options.api.root_path;
   options.engine.model = path;
   options.engine.served_model_name = options.api.model_names.front();
-  running.authenticator = make_static_authenticator(options.keys);
   PM_ASSIGN(auto backend, make_backend(options.device, path));
   const std::string device = describe_device(backend->device(), options.device.threads > 0 ? options.device.threads : usable_threads());
   running.engine = make_engine(options.engine, std::move(backend));
+  PM_TRY(open_site(running, options));
+  running.authenticator = make_static_authenticator(options.keys);
+  const bool key_needed = options.keys.empty() && !options.insecure && !is_loopback(options.http.host);
+  if (running.site) running.authenticator = running.site->make_authenticator(std::move(running.authenticator), key_needed);
   running.the_api = std::make_unique<api::Api>(options.api, *running.engine, *running.authenticator, running.registry, *running.server);
-  running.the_api->start();
+  running.the_api->start(chat_paths(running.site.get()));
   std::printf("Listening on %s after %.2f s; loading %s (%s)\n", url.c_str(), seconds_between(started_ns, now_ns()), path.c_str(), device.c_str());
-  std::fflush(stdout);
+  print_page(running, options, url);
   running.text_loader = std::thread([&] { load_text(running, path, options.chat_template); });
 
   LoadTimes times;

@@ -1,6 +1,4 @@
 // pagemill serve: its flags, by vLLM's names where they mean the same.
-#include <arpa/inet.h>
-
 #include <charconv>
 #include <cmath>
 #include <fstream>
@@ -32,6 +30,8 @@ struct ServeFlags {
   std::string chat_template, generation_config = "auto", hf_overrides, config;
   bool prefix_caching = true, insecure = false;
   std::vector<std::string> api_keys, api_key_files, allowed_hosts, allowed_origins, trusted_proxies;
+  std::string auth = "accounts", data_dir, signup;
+  bool chat_page = true;
   std::string certificate, key, root_path, log_format = "text", log_level = "info";
 };
 
@@ -76,12 +76,6 @@ Result<std::vector<std::string>> parse_origins(const std::vector<std::string>& v
   return origins;
 }
 
-/// By what it says: a name other than localhost may mean any address.
-bool is_loopback(const std::string& host) {
-  in_addr address{};
-  return host == "localhost" || host == "::1" || (inet_pton(AF_INET, host.c_str(), &address) == 1 && ntohl(address.s_addr) >> 24 == 127);
-}
-
 Result<SamplingDefaults> read_generation_config(const std::string& value) {
   if (value == "auto" || value == "vllm") return SamplingDefaults{};  // a GGUF file brings none
   const std::string path = std::filesystem::is_directory(value) ? value + "/generation_config.json" : value;
@@ -108,13 +102,26 @@ Result<void> fill_security(const ServeFlags& flags, ServeOptions& options) {
     PM_ASSIGN(std::vector<StaticKey> keys, read_key_file(file));
     options.keys.insert(options.keys.end(), keys.begin(), keys.end());
   }
-  if (!is_loopback(flags.host) && options.keys.empty() && !flags.insecure)
+  // With accounts the API is open to users' own keys alone.
+  if (!is_loopback(flags.host) && options.keys.empty() && !flags.insecure && !flags.chat_page)
     return wrong("--host", fmt::format("{} is open to the network and there is no API key: give --api-key-file (or --api-key), or --insecure if everyone may use it", flags.host));
+  if (!is_loopback(flags.host) && flags.auth == "none" && !flags.insecure)
+    return wrong("--auth", fmt::format("none is for one person on this machine, and {} is open to the network: leave it out, or give --insecure if everyone may see everything", flags.host));
+  options.insecure = flags.insecure;
   options.api.allowed_hosts = flags.allowed_hosts;
   options.api.trusted_proxies = flags.trusted_proxies;
   PM_ASSIGN(options.api.allowed_origins, parse_origins(flags.allowed_origins));
   options.http.tls_certificate_file = flags.certificate;
   options.http.tls_key_file = flags.key;
+  return {};
+}
+
+Result<void> fill_chat(const ServeFlags& flags, ServeOptions& options) {
+  options.chat_page = flags.chat_page;
+  options.chat.auth = flags.auth == "none" ? chat::AuthMode::none : chat::AuthMode::accounts;
+  options.chat.data_dir = flags.data_dir;
+  options.data_dir_given = !flags.data_dir.empty();
+  if (!flags.signup.empty()) options.chat.signup = chat::parse_signup(flags.signup);
   return {};
 }
 
@@ -149,6 +156,7 @@ Result<ServeOptions> understand(const ServeFlags& flags) {
   PM_TRY(check_ranks(flags));
   PM_TRY(fill_security(flags, options));
   PM_TRY(fill_engine(flags, options));
+  PM_TRY(fill_chat(flags, options));
   if (!flags.model.empty() && !flags.model_argument.empty() && flags.model != flags.model_argument) return wrong("--model", "names another model than the argument MODEL");
   options.model = flags.model.empty() ? flags.model_argument : flags.model;
   options.api.model_names = flags.served_model_names;
@@ -237,6 +245,11 @@ void declare_server(CLI::App& command, ServeFlags& flags) {
   command.add_option("--api-key", flags.api_keys, "A key that requests must bring; may be given several times. Other users of this machine can read it: prefer --api-key-file")->type_name("KEY")->group("Server");
   command.add_option("--api-key-file", flags.api_key_files, "Keys, one a line: KEY [scopes] [max=N]")->type_name("FILE")->group("Server");
   command.add_flag("--insecure", flags.insecure, "Allow a --host beyond this machine without a key")->group("Server");
+  command.add_option("--auth", flags.auth, "Of the chat page: accounts, or none for one person on this machine")->check(CLI::IsMember({"accounts", "none"}))->capture_default_str()->group("Chat page");
+  command.add_option("--signup", flags.signup, "Who may make an account: closed = nobody, pending = everybody, an admin admits them, open = everybody (default: what an admin has set; at first closed)")
+      ->check(CLI::IsMember({"closed", "pending", "open"}))->group("Chat page");
+  command.add_option("--data-dir", flags.data_dir, "Folder of accounts, conversations and documents (default: ~/.local/share/pagemill)")->type_name("DIR")->group("Chat page");
+  command.add_flag("--chat-page,!--no-chat-page", flags.chat_page, "Serve the chat page (the default)")->group("Chat page");
   command.add_option("--ssl-certfile", flags.certificate, "TLS certificate chain, PEM")->type_name("FILE")->group("Server");
   command.add_option("--ssl-keyfile", flags.key, "Its key, PEM")->type_name("FILE")->group("Server");
   command.add_option("--allowed-host", flags.allowed_hosts, "A name that this server is reached by, beside localhost and addresses; * = any")->type_name("NAME")->group("Server");
@@ -252,7 +265,7 @@ void declare_server(CLI::App& command, ServeFlags& flags) {
 }  // namespace
 
 void add_serve_command(CommandLine& line) {
-  CLI::App& command = line.add("", "serve", "Serve a model over the OpenAI API",
+  CLI::App& command = line.add("", "serve", "Serve a model over the OpenAI API and with a chat page",
                                "pagemill serve                                   the default model on http://127.0.0.1:8080\n"
                                "pagemill serve model.gguf --port 8000 --api-key-file keys.txt\n"
                                "pagemill serve --host 0.0.0.0 --api-key-file keys.txt --allowed-host llm.example");
@@ -268,7 +281,7 @@ void add_serve_command(CommandLine& line) {
     }
     if (!flags->config.empty()) PM_TRY(apply_config(command, flags->config));
     PM_ASSIGN(ServeOptions options, understand(*flags));
-    if (!is_loopback(flags->host) && options.keys.empty()) log_warning("serving {} without a key (--insecure): whoever reaches it may use it", flags->host);
+    if (!is_loopback(flags->host) && options.keys.empty() && flags->insecure) log_warning("serving {} without a key (--insecure): whoever reaches it may use it", flags->host);
     return serve(std::move(options));
   });
 }

@@ -143,10 +143,12 @@ class Refused(unittest.TestCase):
 
     def test_the_network_without_a_key(self):
         for host in ("0.0.0.0", "::", "192.0.2.1"):
-            status, error = refused(MODEL, "--host", host, "--port", "0")
+            status, error = refused(MODEL, "--host", host, "--port", "0", "--no-chat-page")
             self.assertEqual(status, 1)
             self.assertIn("--api-key-file", error)
             self.assertIn("--insecure", error)
+        with serve(MODEL, "--host", "0.0.0.0") as server:  # accounts guard it: their own keys alone
+            self.assertEqual(server.request("GET", "/v1/models").status, 401)
         with serve(MODEL, "--host", "0.0.0.0", "--insecure") as server:
             self.assertEqual(server.request("GET", "/v1/models").status, 200)
             self.assertIn("without a key", server.log())

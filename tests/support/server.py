@@ -20,7 +20,9 @@ class Server:
         self.key = key
         self.stderr = tempfile.TemporaryFile("w+")
         self.lines = []
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.stderr, stdin=subprocess.DEVNULL, text=True)
+        self.data = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # of the chat page: not the user's own
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.stderr, stdin=subprocess.DEVNULL, text=True,
+                                        env={**os.environ, "XDG_DATA_HOME": self.data.name})
         try:
             while not (found := re.search(r"https?://\S+", self.read_line())):
                 pass

@@ -1,0 +1,34 @@
+// One answer under way (jobs.h). Members belong to the jobs' thread, but for those marked: under Jobs' mutex.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "chat/jobs.h"
+
+namespace pagemill::chat {
+
+struct Jobs::Job {
+  JobRequest request;
+  std::function<void(std::string)> collected;          // of ask(): who gets the text
+  std::optional<Result<PreparedRequest>> prepared;     // under mutex until to_begin is taken
+  bool to_begin = false;                               // under mutex
+  bool stop_asked = false;                             // under mutex
+  bool stopped = false;
+  std::unique_ptr<Session> session;
+  uint64_t tag = 0;
+  std::string text;                                    // whole; written under mutex
+  size_t start_bytes = 0;                              // of the text: what was there before
+  size_t published = 0, published_utf16 = 0;           // written under mutex
+  size_t saved = 0;
+  int64_t prompt_tokens = 0, tokens = 0;
+  EngineUsage usage;
+  FinishReason reason = FinishReason::stop;
+  Clock::time_point opened, last_token, delta_at, saved_at, status_at;
+  std::optional<Clock::time_point> first_token;
+};
+
+}  // namespace pagemill::chat
