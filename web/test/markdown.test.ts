@@ -78,6 +78,11 @@ describe("renderMarkdown", () => {
     expect(renderMarkdown("readme.md example.com a@b.cc")).toBe("<p>readme.md example.com a@b.cc</p>\n");
     expect(renderMarkdown("https://example.org/")).toContain('href="https://example.org/"');
   });
+  it("aligns cells by a class, as the policy allows no style attribute", () => {
+    const html = renderMarkdown("| a | b |\n| :-: | --: |\n| 1 | 2 |");
+    expect(html).toContain('<td class="align-center">1</td>');
+    expect(html).not.toContain("style=");
+  });
   it("highlights known languages and leaves others plain", () => {
     expect(renderMarkdown("```js\nconst a = 1;\n```")).toContain("hljs-keyword");
     expect(renderMarkdown("```nonsense\nconst a = 1;\n```")).not.toContain("hljs");

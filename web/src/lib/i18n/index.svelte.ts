@@ -61,6 +61,10 @@ export function dateTime(ms: number): string {
   return new Intl.DateTimeFormat(locale.language, { dateStyle: "medium", timeStyle: "short" }).format(ms);
 }
 
+export function clock(ms: number): string {
+  return new Intl.DateTimeFormat(locale.language, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).format(ms);
+}
+
 export function relative(ms: number, now = Date.now()): string {
   const seconds = (ms - now) / 1000;
   const steps: [Intl.RelativeTimeFormatUnit, number][] = [["year", 31_536_000], ["month", 2_592_000], ["day", 86_400], ["hour", 3600], ["minute", 60]];

@@ -22,6 +22,13 @@ function make(): MarkdownIt {
     if (source.startsWith("data:")) return `<img src="${md.utils.escapeHtml(source)}" alt="${text}">`;
     return `<a class="image-link" href="${md.utils.escapeHtml(source)}">${text}</a>`;
   };
+  // The parser aligns cells by a style attribute, which the policy forbids.
+  md.renderer.rules.th_open = md.renderer.rules.td_open = (tokens, i, options, _env, self) => {
+    const token = tokens[i]!;
+    const align = /text-align:(left|center|right)/.exec(String(token.attrGet("style") ?? ""))?.[1];
+    token.attrs = align ? [["class", `align-${align}`]] : null;
+    return self.renderToken(tokens, i, options);
+  };
   md.renderer.rules.list_item_open = (tokens, i, options, _env, self) => {
     const inline = tokens[i + 2];
     const text = inline?.type === "inline" ? inline.children?.[0] : undefined;

@@ -1,5 +1,5 @@
 // The open conversation: its message tree, the branch that is shown, and the answers that grow in it.
-import { ApiError, get, newId, patch, post } from "../api/client.ts";
+import { get, newId, patch, post } from "../api/client.ts";
 import { events, type Events } from "../api/events.ts";
 import type { AttachedDocument, Attachment, Conversation, Generation, Message, Sampling } from "../api/types.ts";
 import { MessageTree } from "../tree.ts";
@@ -31,6 +31,15 @@ export class Node {
 
   get generating(): boolean {
     return this.message.status === "generating";
+  }
+
+  /// Takes what the server says of it now.
+  renew(message: Message): this {
+    this.message = message;
+    // A growing answer's text comes by deltas; what a message says is whole only when it has ended.
+    if (message.status !== "generating" || message.text.length > this.text.length) this.text = message.text;
+    this.unsent = null;
+    return this;
   }
 }
 
@@ -91,16 +100,16 @@ class Chat {
     try {
       const { conversation, messages } = await get<Loaded>(`/conversations/${id}`);
       if (this.wanted !== id) return;
-      const unsent = this.branch.filter((node) => node.unsent);
+      const unsent = this.branch.filter((node) => node.unsent !== null);
+      const known = new Map(messages.map(({ id }) => [id, this.tree.get(id)]));
       this.tree.clear();
-      for (const message of messages) this.tree.add(new Node(message));
+      // What is on the page stays the same object, so that a second look changes only what has changed.
+      for (const message of messages) this.tree.add(known.get(message.id)?.renew(message) ?? new Node(message));
       for (const node of unsent) this.tree.add(node);
       this.head = unsent.at(-1)?.id ?? conversation.head_id;
       this.conversation = conversation;
       this.rebuild();
-      const early = this.early;
-      this.early = [];
-      for (const delta of early) this.onDelta(delta);
+      this.replay();
       if (conversation.unread) void post<void>(`/conversations/${id}/read`).catch(() => {});
     } catch (error) {
       if (this.wanted === id) this.error = error;
@@ -131,6 +140,12 @@ class Chat {
     node.text += delta.text.slice(have - delta.offset);
   }
 
+  private replay(): void {
+    const early = this.early;
+    this.early = [];
+    for (const delta of early) this.onDelta(delta);
+  }
+
   private onMessage({ conversation_id, message, head_id }: Events["message"]): void {
     if (conversation_id !== this.wanted || !this.conversation) return;
     const known = this.tree.get(message.id) !== undefined;
@@ -139,6 +154,7 @@ class Chat {
       this.head = head_id;
       this.rebuild();
     }
+    if (!known) this.replay();
     if (message.status !== "generating" && message.role === "assistant" && !document.hidden) {
       void post<void>(`/conversations/${conversation_id}/read`).catch(() => {});
     }
@@ -151,11 +167,7 @@ class Chat {
       this.tree.add(made);
       return made;
     }
-    node.message = message;
-    // A growing answer's text comes by deltas; what a message says is whole only when it has ended.
-    if (message.status !== "generating" || message.text.length > node.text.length) node.text = message.text;
-    node.unsent = null;
-    return node;
+    return node.renew(message);
   }
 
   siblings(node: Node): readonly Node[] {
@@ -207,7 +219,6 @@ class Chat {
       return true;
     } catch (error) {
       node.unsent = explain(error);
-      if (error instanceof ApiError && error.reason === "signed_out") return false;
       return false;
     }
   }
