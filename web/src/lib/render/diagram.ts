@@ -18,7 +18,7 @@ function open(): Promise<MessagePort> {
     frame.setAttribute("sandbox", "allow-scripts");
     frame.src = `${ROOT}/assets/mermaid-frame.html`;
     frame.className = "diagram-frame";
-    frame.title = "";
+    frame.title = "Mermaid";
     frame.tabIndex = -1;
     frame.setAttribute("aria-hidden", "true");
     frame.onload = () => {
