@@ -154,7 +154,7 @@ test("no stored text runs anything", async () => {
   await page.keyboard.press("Escape");
   await expectClean(context);
   await page.goto("/settings/account");
-  await page.getByLabel("Name").fill("Ada");
+  await page.getByLabel("Name", { exact: true }).fill("Ada");
   await page.getByRole("button", { name: "Save" }).click();
   await page.getByText("Saved").waitFor();
 });
@@ -164,7 +164,7 @@ test("API keys are shown once, work, and stop working when revoked", async () =>
   await page.getByText("No API keys yet").waitFor();
   await expectAccessible(page, "no keys");
   await page.getByRole("button", { name: "New API key" }).click();
-  await page.getByLabel("Name").fill("laptop");
+  await page.getByLabel("Name", { exact: true }).fill("laptop");
   await page.getByLabel("Your password, to confirm").fill(PASSWORD);
   await expectAccessible(page, "new key");
   await page.getByRole("button", { name: "Create" }).click();
@@ -184,8 +184,8 @@ test("API keys are shown once, work, and stop working when revoked", async () =>
 test("an admin adds a user, who chooses a password; disabling ends the session at once", async () => {
   await page.goto("/admin/users");
   await page.getByRole("button", { name: "Add user" }).click();
-  await page.getByLabel("E-mail").fill("grace@example.org");
-  await page.getByLabel("Name").fill("Grace 郭");
+  await page.getByRole("dialog").getByLabel("E-mail", { exact: true }).fill("grace@example.org");
+  await page.getByRole("dialog").getByLabel("Name", { exact: true }).fill("Grace 郭");
   await expectAccessible(page, "add user");
   await page.getByRole("dialog").getByRole("button", { name: "Add user" }).click();
   const link = (await page.locator(".link").innerText()).trim();

@@ -152,10 +152,15 @@ export const questions = (page) => page.getByRole("article", { name: "Your messa
 
 /// Sends a text and, unless told otherwise, waits for the end of the answer.
 export async function ask(page, text, { wait = true } = {}) {
+  const before = await answers(page).count();
   await composer(page).fill(text);
   await page.getByRole("button", { name: "Send", exact: true }).click();
+  await eventually(() => answers(page).count(), (n) => n > before, "the answer begins");
   if (wait) await idle(page);
 }
+
+/// Text of the last answer, as a locator.
+export const said = (page, text) => answers(page).last().locator(".prose").getByText(text);
 
 /// The answer has ended.
 export async function idle(page) {

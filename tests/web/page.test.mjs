@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import {
-  answers, ask, closeBrowser, composer, EMAIL, eventually, expectAccessible, expectClean, idle, newContext, PASSWORD, questions, setUp, signIn, startScripted,
+  answers, ask, closeBrowser, composer, EMAIL, eventually, expectAccessible, expectClean, idle, newContext, PASSWORD, questions, said, setUp, signIn, startScripted,
 } from "./harness.mjs";
 
 let server, context, page;
@@ -56,7 +56,7 @@ test("an answer streams, has its figures, and the conversation its address", asy
 
 test("Stop freezes the answer where it is", async () => {
   await ask(page, "long please", { wait: false });
-  await page.getByText("Line 5 of a long answer.").waitFor();
+  await said(page, "Line 5 of a long answer.").waitFor();
   await page.getByRole("button", { name: "Stop" }).click();
   await page.getByText("Stopped", { exact: true }).waitFor();
   await idle(page);
@@ -77,14 +77,14 @@ test("Continue goes on in the same message", async () => {
 test("Esc stops too, and an answer survives a reload in the middle", async () => {
   await newChat();
   await ask(page, "long one for Esc", { wait: false });
-  await page.getByText("Line 3 of a long answer.").waitFor();
+  await said(page, "Line 3 of a long answer.").waitFor();
   await page.keyboard.press("Escape");
   await page.getByText("Stopped", { exact: true }).waitFor();
   await newChat();
   await ask(page, "long one to reload", { wait: false });
-  await page.getByText("Line 5 of a long answer.").waitFor();
+  await said(page, "Line 5 of a long answer.").waitFor();
   await page.reload();
-  await page.getByText(LONG_END).waitFor();
+  await said(page, LONG_END).waitFor();
   await idle(page);
   const text = await textOf(answers(page).last().locator(".prose"));
   const numbers = [...text.matchAll(/Line (\d+) of/g)].map((match) => Number(match[1]));
@@ -95,9 +95,9 @@ test("a second tab sees the answer grow and stops it", async () => {
   const other = await context.newPage();
   await newChat();
   await ask(page, "long for two tabs", { wait: false });
-  await page.getByText("Line 2 of a long answer.").waitFor();
+  await said(page, "Line 2 of a long answer.").waitFor();
   await other.goto(page.url());
-  await other.getByText("Line 4 of a long answer.").waitFor();
+  await said(other, "Line 4 of a long answer.").waitFor();
   await other.getByRole("button", { name: "Stop" }).click();
   await page.getByText("Stopped", { exact: true }).waitFor();
   await idle(page);
@@ -173,9 +173,9 @@ test("search finds a Chinese word of two characters in a message and leads to it
   await page.getByRole("combobox", { name: "Search" }).fill("排序");
   await page.locator("mark", { hasText: "排序" }).first().waitFor();
   await expectAccessible(page, "search");
-  await page.keyboard.press("Enter");
+  await page.getByRole("option").filter({ has: page.locator(".snippet mark") }).first().click();
   await eventually(() => page.url(), (url) => /\/c\/[0-9a-f]{32}#m-[0-9a-f]{32}$/.test(url));
-  await page.getByText("请解释快速排序算法的平均复杂度").first().waitFor();
+  await questions(page).last().getByText("请解释快速排序算法的平均复杂度").waitFor();
   await page.keyboard.press("Control+k");
   await page.getByRole("combobox", { name: "Search" }).fill("没有这个词语");
   await page.getByText("Nothing found").waitFor();
@@ -293,7 +293,7 @@ test("signing out and in again keeps the draft", async () => {
   await page.getByText("E-mail or password is wrong.").waitFor();
   await expectAccessible(page, "sign-in failed");
   await signIn(page, EMAIL, PASSWORD);
-  assert.equal(await composer(page).inputValue(), "kept over a sign-out");
+  await eventually(() => composer(page).inputValue(), (value) => value === "kept over a sign-out");
   await composer(page).fill("");
 });
 
