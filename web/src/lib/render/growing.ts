@@ -19,6 +19,7 @@ export class GrowingMarkdown {
   private timer: ReturnType<typeof setTimeout> | 0 = 0;
   private nextAt = 0;
   private live = false;
+  private grew = false;             // it was growing before its eyes: its end is news
   private plain: { code: globalThis.Text; length: number } | null = null;
   private dead = false;
 
@@ -30,6 +31,7 @@ export class GrowingMarkdown {
     if (text === this.text && !ended && this.tail !== null) return;
     this.text = text;
     this.live = growing;
+    if (growing) this.grew = true;
     if (!growing) {
       clearTimeout(this.timer);
       this.timer = 0;
@@ -78,7 +80,7 @@ export class GrowingMarkdown {
     if (last) {
       this.tail ??= this.place();
       this.fill(this.tail, last, this.live);
-      if (!this.live) this.onBlock(this.tail.textContent ?? "");
+      if (!this.live && this.grew) this.onBlock(this.tail.textContent ?? "");
     } else {
       this.tail?.remove();
       this.tail = null;
