@@ -14,7 +14,7 @@ Counts expect_clean(uint64_t seed, uint64_t requests) {
 }
 
 TEST(SimulationTest, AFixedSliceIsClean) {
-  const Counts counts = expect_clean(1, 12'000);
+  const Counts counts = expect_clean(100, 12'000);
   EXPECT_GE(counts.cancelled * 10, counts.requests * 3);
   EXPECT_GE(counts.preempted * 10, counts.requests);
   // None of what the worlds are made of may go missing unnoticed.
