@@ -200,15 +200,16 @@ void Scheduler::admit(StepPlan& plan, TimeNs now_ns) {
     int32_t& promised = promised_[static_cast<size_t>(group)] = 0;
     for (const Sequence* sequence : running_) promised += blocks_to_finish_prompt(*sequence, group);
   }
+  // A request that cannot be helped in this step holds up those behind it in the queue, but not the preempted, which are all of a
+  // worse priority: what they take up meanwhile it gets back from them as soon as that is enough, in a later step.
+  bool queue_held_up = false;
   while (budget_.rows > 0) {
-    Sequence* sequence = next_waiting();
+    Sequence* sequence = !queue_held_up ? next_waiting() : preempted_.empty() ? nullptr : preempted_.front();
     if (!sequence || chunk_rows(plan, *sequence, 1) == 0) return;
     if (!start(plan, *sequence, now_ns)) {
-      // A request that cannot be helped now holds up those behind it in the queue, but not the preempted, which are all of a worse
-      // priority: what they take up meanwhile it gets back from them as soon as that is enough.
-      if (preempted_.empty() || sequence == preempted_.front()) return;
-      sequence = preempted_.front();
-      if (!start(plan, *sequence, now_ns)) return;
+      if (sequence->state == SequenceState::preempted) return;
+      queue_held_up = true;
+      continue;
     }
     schedule_chunk(plan, *sequence, chunk_rows(plan, *sequence, 1));
     for (int32_t group = 0; group < blocks_.groups(); ++group) {
