@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Runs on the machine with the GPU, in the folder that script/gpu pack made: ./run [RESULTS] [PART...]
-# Parts, in order (none named = all): build check portable sanitizer limits gemm bench. Results are CSV in RESULTS (default: results).
-# About three minutes on 16 cores and an H200; needs nvcc on the PATH, nothing from the network.
+# Parts, in order (none named = all): build check portable sanitizer model limits gemm bench. Results are CSV in RESULTS (default: results).
+# About four minutes on 16 cores and an H200; needs nvcc on the PATH, nothing from the network.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit
 results=${1:-results}
 shift || true
 parts=("$@")
-((${#parts[@]} > 0)) || parts=(build check portable sanitizer limits gemm bench)
+((${#parts[@]} > 0)) || parts=(build check portable sanitizer model limits gemm bench)
 mkdir -p "$results" o
 failures=0
 
@@ -45,6 +45,24 @@ build() {
     nvcc "-gencode=arch=compute_$arch,code=sm_$arch" o/op_bench.o "${objects[@]}" "${host[@]}" -o op_bench
 }
 
+# The kernels as a shared library, and whole models on them against HF transformers; skipped where Python has no transformers.
+model() {
+  local arch name jobs=()
+  if ! python3 -c 'import torch, transformers' 2>/dev/null; then
+    echo "model,skipped: no PyTorch or no transformers"
+    return
+  fi
+  arch=$(architecture)
+  mkdir -p pic
+  for name in rows skinny skinny_hopper rope_store attention_decode attention_prefill attention_hopper; do
+    nvcc -std=c++20 -O3 --expt-relaxed-constexpr "-gencode=arch=compute_$arch,code=sm_$arch" -Xcompiler=-fPIC -Isrc -c "src/backend/cuda/$name.cu" -o "pic/$name.o" &
+    jobs+=($!)
+  done
+  nvcc -std=c++20 -O3 --expt-relaxed-constexpr "-gencode=arch=compute_$arch,code=sm_$arch" -Xcompiler=-fPIC -Isrc -c tests/gpu/kernels_abi.cu -o pic/kernels_abi.o || return
+  for name in "${jobs[@]}"; do wait "$name" || return; done
+  nvcc -shared "-gencode=arch=compute_$arch,code=sm_$arch" pic/*.o -o kernels.so && timeout 200 python3 tests/gpu/whole_model.py ./kernels.so
+}
+
 sanitizer() {
   local tool log status=0
   for tool in memcheck racecheck initcheck synccheck; do
@@ -62,6 +80,7 @@ for part in "${parts[@]}"; do
     check) timeout 200 ./op_check | tee "$results/check.csv" ;;
     portable) timeout 200 ./op_check --portable | tee "$results/check_portable.csv" ;;
     sanitizer) sanitizer | tee "$results/sanitizer.csv" ;;
+    model) model | tee "$results/model.csv" ;;
     limits)
       nvidia-smi -q -d CLOCK >"$results/clocks.txt"
       lscpu >"$results/cpu.txt"
