@@ -48,9 +48,11 @@ size_t device_bytes_peak();
 /// Counts accesses through the counted helpers (ptx.h), for kernels run while it lives.
 struct Traffic {
   uint64_t global_read_sectors = 0, global_write_sectors = 0;  // of 32 bytes, per warp access
-  uint64_t shared_accesses = 0;                                // passes that a bank-free warp access would take
+  uint64_t shared_accesses = 0;                                // passes that bank-free reads and stores would take
   uint64_t shared_conflicts = 0;                               // passes on top of those
+  uint64_t copied_accesses = 0, copied_conflicts = 0;          // likewise of what cp.async puts there, which no instruction waits for
   uint64_t global_read_bytes = 0;                              // asked for
+  double copied_conflict_share() const { return copied_accesses ? static_cast<double>(copied_conflicts) / static_cast<double>(copied_accesses) : 0; }
   double conflict_share() const { return shared_accesses ? static_cast<double>(shared_conflicts) / static_cast<double>(shared_accesses) : 0; }
 };
 class TrafficCounter {

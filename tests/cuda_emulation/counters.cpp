@@ -51,8 +51,9 @@ void count_banks(const Entry* first, const Entry* last) {
     if (!any) continue;
     size_t passes = 1;
     for (const auto& bank : words) passes = std::max(passes, bank.size());
-    ++traffic.shared_accesses;
-    traffic.shared_conflicts += passes - 1;
+    const bool copied = first->access.kind == Access::shared_copied;
+    ++(copied ? traffic.copied_accesses : traffic.shared_accesses);
+    (copied ? traffic.copied_conflicts : traffic.shared_conflicts) += passes - 1;
   }
 }
 
@@ -63,7 +64,7 @@ void account(const Entry* first, const Entry* last) {
       for (const Entry* entry = first; entry != last; ++entry) traffic.global_read_bytes += entry->access.bytes;
       break;
     case Access::global_write: traffic.global_write_sectors += sectors(first, last); break;
-    case Access::shared_read: case Access::shared_write: count_banks(first, last); break;
+    case Access::shared_read: case Access::shared_write: case Access::shared_copied: count_banks(first, last); break;
   }
 }
 

@@ -74,8 +74,8 @@ void check_gated(OpRig& rig, int32_t rows, int64_t in, int64_t ffn) {
     if (device) backend.linear_gated(inputs, x.device, *gate.device, *up.device, Activation::silu, y.device, scratch.device);
     else backend.linear_gated(inputs, x.reference, *gate.reference, *up.reference, Activation::silu, y.reference, scratch.reference);
   });
-  // Up to 64 rows all of it is f32 before the last rounding; above, gate and up are rounded in between.
-  rig.expect_close(y, rows <= 64 ? 1.1f : 4, rows <= 64 ? 0.05f : 6, "gated of " + std::to_string(rows) + " rows, [" + std::to_string(ffn) + ", " + std::to_string(in) + "]");
+  // Gate and up are rounded in between, in memory above 64 rows.
+  rig.expect_close(y, rows <= 64 ? 3.5f : 4, rows <= 64 ? 0.5f : 6, "gated of " + std::to_string(rows) + " rows, [" + std::to_string(ffn) + ", " + std::to_string(in) + "]");
 }
 
 TEST_P(Types, LinearGated) {
@@ -270,7 +270,8 @@ TEST_P(Attention, DecodeAroundBlocksAndSplits) {
 TEST_P(Attention, PrefillOfChunksBesideDecodes) {
   uint64_t order = 100;
   for (const std::vector<AttentionCase>& cases : std::vector<std::vector<AttentionCase>>{
-           {{2, 2}}, {{17, 17}, {5, 1}}, {{65, 65}}, {{70, 33}, {40, 1}, {47, 2}}}) {
+           {{2, 2}}, {{17, 17}, {5, 1}}, {{50, 18}, {30, 1}}, {{65, 65}}}) {
+    if (cases[0].context == 65 && heads().head_dim > 64) continue;  // more than one tile of rows: once is enough
     OpRig rig(options());
     emulated::set_thread_order(order++);
     check_attention(rig, heads(), cases, 0, false, "prefill of " + std::to_string(cases[0].rows) + " after " + std::to_string(cases[0].context - cases[0].rows));

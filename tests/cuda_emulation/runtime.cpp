@@ -2,6 +2,7 @@
 #include "emulated_runtime.h"
 
 #include <dlfcn.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -116,6 +117,34 @@ cudaError_t enqueue(Call& call, cudaStream_t stream, Operation operation) {
     stream->queue.push_back(std::move(operation));
   }
   return cudaSuccess;
+}
+
+constexpr size_t kLargeBytes = 4u << 20;
+
+/// NaN, -1: nobody may rely on zeros. Of large memory only the ends, so that what is never used costs nothing.
+void poison(void* data, size_t bytes) {
+  auto* const begin = static_cast<std::byte*>(data);
+  if (bytes <= kLargeBytes) {
+    std::memset(begin, 0xFF, bytes);
+    return;
+  }
+  std::memset(begin, 0xFF, kLargeBytes / 2);
+  std::memset(begin + bytes - kLargeBytes / 2, 0xFF, kLargeBytes / 2);
+}
+
+/// memset, but large zeros come from the system when they are touched.
+void fill(void* data, int value, size_t bytes) {
+  auto* const begin = static_cast<std::byte*>(data);
+  constexpr uintptr_t kPage = 4096;
+  if (value != 0 || bytes < kLargeBytes) {
+    std::memset(begin, value, bytes);
+    return;
+  }
+  const auto first = (reinterpret_cast<uintptr_t>(begin) + kPage - 1) / kPage * kPage, last = (reinterpret_cast<uintptr_t>(begin) + bytes) / kPage * kPage;
+  auto* const inner = reinterpret_cast<std::byte*>(first);
+  std::memset(begin, 0, static_cast<size_t>(inner - begin));
+  if (madvise(inner, last - first, MADV_DONTNEED) != 0) std::memset(inner, 0, last - first);
+  std::memset(reinterpret_cast<std::byte*>(last), 0, static_cast<size_t>(begin + bytes - reinterpret_cast<std::byte*>(last)));
 }
 
 /// Calls that wait or allocate are not allowed while any stream captures, and spoil its capture.
@@ -234,7 +263,7 @@ cudaError_t cudaMalloc(void** data, size_t bytes) {
   Device& d = call.d;
   if (d.device_bytes + d.options.context_bytes + bytes > d.options.memory_bytes) return call.fail(cudaErrorMemoryAllocation);
   if (posix_memalign(data, 256, bytes) != 0) return call.fail(cudaErrorMemoryAllocation);
-  std::memset(*data, 0xFF, bytes);  // NaN, -1: nobody may rely on zeros
+  poison(*data, bytes);
   d.allocations[static_cast<std::byte*>(*data)] = bytes;
   d.device_bytes += bytes;
   d.peak = std::max(d.peak, d.device_bytes);
@@ -294,7 +323,7 @@ cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t stre
   Call call;
   if (call.error != cudaSuccess) return call.error;
   if (!contains(call.d.allocations, to, bytes)) return call.fail(cudaErrorInvalidValue);
-  return enqueue(call, stream, [=] { std::memset(to, value, bytes); });
+  return enqueue(call, stream, [=] { fill(to, value, bytes); });
 }
 
 // --- Streams and events -------------------------------------------------------------------------------------------------

@@ -39,17 +39,18 @@ class Traffic : public testing::Test {
     EXPECT_EQ(cudaMemcpyAsync(data, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice, context.stream), cudaSuccess);
     return static_cast<T*>(data);
   }
-  /// Runs it and prints its traffic beside the bytes that it must read.
+  /// Runs it and prints its traffic beside the weights or keys and values that it must read. What it reads beside those comes from L2.
   template <class Run>
-  void measure(const char* name, size_t must_read_bytes, Run run) {
+  void measure(const std::string& name, size_t must_read_bytes, double share_max, Run run) {
     EXPECT_EQ(cudaStreamSynchronize(context.stream), cudaSuccess);
     emulated::TrafficCounter counter;
     ASSERT_EQ(run(), cudaSuccess);
     ASSERT_EQ(cudaStreamSynchronize(context.stream), cudaSuccess) << emulated::last_fault();
     const emulated::Traffic traffic = counter.read();
     const double share = static_cast<double>(32 * traffic.global_read_sectors) / static_cast<double>(must_read_bytes);
-    std::printf("| %s | %.2f MB | %.3f | %.3f %% |\n", name, static_cast<double>(must_read_bytes) / 1e6, share, 100 * traffic.conflict_share());
-    EXPECT_LE(share, 1.03) << name;
+    std::printf("| %s | %.2f MB | %.3f | %.2f %% | %.2f %% |\n", name.c_str(), static_cast<double>(must_read_bytes) / 1e6, share, 100 * traffic.conflict_share(),
+                100 * traffic.copied_conflict_share());
+    EXPECT_LE(share, share_max) << name;
     EXPECT_LE(traffic.conflict_share(), 0.01) << name;
     EXPECT_GT(traffic.shared_accesses, 0u) << name;
   }
@@ -59,30 +60,29 @@ class Traffic : public testing::Test {
 };
 
 TEST_F(Traffic, OfADecodeLayerOfQwen) {
-  std::printf("| kernel | must read | sectors read ÷ that | bank conflicts |\n| --- | --- | --- | --- |\n");
+  std::printf("| kernel | must read | sectors read ÷ that | conflicts of reads and stores | of cp.async |\n| --- | --- | --- | --- | --- |\n");
   const size_t element = 2;
   for (const int rows : {1, 8}) {
     const auto label = [&](const char* name) { return std::string(name) + ", " + std::to_string(rows) + (rows == 1 ? " row" : " rows"); };
-    // x is read once per block, from L2; the weights are what memory must deliver.
-    const auto x_bytes = [&](int in, int blocks) { return static_cast<size_t>(rows) * static_cast<size_t>(in) * element * static_cast<size_t>(blocks); };
+    const double share_max = 1.005 + rows / 28.0;  // x once per tile of 32 weight rows, padded ones included
     {
       const int out = 512;
       void *x = device(static_cast<size_t>(rows) * kHidden * element), *weight = device(static_cast<size_t>(out) * kHidden * element), *y = device(static_cast<size_t>(rows * out) * element);
-      measure(label("o").c_str(), static_cast<size_t>(out) * kHidden * element + x_bytes(kHidden, 8), [&] {
+      measure(label("o"), static_cast<size_t>(out) * kHidden * element, share_max, [&] {
         return linear_skinny(context, {.type = ElementType::f16, .x = x, .weight = weight, .bias = nullptr, .residual = nullptr, .out = y, .out_f32 = false, .rows = rows, .in = kHidden, .out_features = out});
       });
     }
     {
       const int out = 128;
       void *x = device(static_cast<size_t>(rows) * kFfn * element), *weight = device(static_cast<size_t>(out) * kFfn * element), *y = device(static_cast<size_t>(rows * out) * element);
-      measure(label("down").c_str(), static_cast<size_t>(out) * kFfn * element + x_bytes(kFfn, 8), [&] {
+      measure(label("down"), static_cast<size_t>(out) * kFfn * element, share_max, [&] {
         return linear_skinny(context, {.type = ElementType::f16, .x = x, .weight = weight, .bias = nullptr, .residual = nullptr, .out = y, .out_f32 = false, .rows = rows, .in = kFfn, .out_features = out});
       });
     }
     {
       const int ffn = 256;
       void *x = device(static_cast<size_t>(rows) * kHidden * element), *gate = device(static_cast<size_t>(ffn) * kHidden * element), *up = device(static_cast<size_t>(ffn) * kHidden * element), *y = device(static_cast<size_t>(rows * ffn) * element);
-      measure(label("gate, up").c_str(), 2 * static_cast<size_t>(ffn) * kHidden * element + x_bytes(kHidden, 8), [&] {
+      measure(label("gate, up"), 2 * static_cast<size_t>(ffn) * kHidden * element, share_max, [&] {
         return gated_skinny(context, {.type = ElementType::f16, .x = x, .gate = gate, .up = up, .out = y, .rows = rows, .in = kHidden, .ffn = ffn});
       });
     }
@@ -107,7 +107,7 @@ TEST_F(Traffic, OfADecodeLayerOfQwen) {
     args.context_max = context_tokens;
     args.scale = 0.1f;
     args.workspace = device(attention_workspace_bytes(kHeads, kDim));
-    measure("attention, 512 tokens", kv_bytes, [&] { return decode_attention(context, args); });
+    measure("attention, 512 tokens", kv_bytes, 1.07, [&] { return decode_attention(context, args); });
   }
 }
 

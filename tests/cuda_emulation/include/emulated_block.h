@@ -65,7 +65,7 @@ void async_wait(int groups_left);
 
 // --- Counters (control.h reads them) ------------------------------------------------------------------------------------------
 extern thread_local bool counting;
-enum class Access : uint8_t { global_read, global_write, shared_read, shared_write };
+enum class Access : uint8_t { global_read, global_write, shared_read, shared_write, shared_copied };
 void count_access(Access kind, const void* address, int bytes, Place place);
 inline void count(Access kind, const void* address, int bytes, Place place) {
   if (counting) count_access(kind, address, bytes, place);

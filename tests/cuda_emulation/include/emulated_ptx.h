@@ -43,7 +43,7 @@ inline void cp_async_16(void* shared, const void* global, int bytes = 16, PM_PLA
   ::emulated::check_aligned(global, 16, place);
   if (bytes < 0 || bytes > 16) ::emulated::fault(place, "cp.async reads 0 to 16 bytes");
   if (bytes > 0) ::emulated::count(Access::global_read, global, bytes, place);
-  ::emulated::count(Access::shared_write, shared, 16, place);
+  ::emulated::count(Access::shared_copied, shared, 16, place);
   ::emulated::async_copy(shared, global, 16, bytes);
 }
 inline void cp_async_16_once(void* shared, const void* global, int bytes, PM_PLACE) { cp_async_16(shared, global, bytes, place); }
