@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstring>
+#include <type_traits>
 
 #include "backend/cpu/linear/formats.h"
 #include "backend/cpu/linear/kernels.h"
@@ -63,16 +64,49 @@ void float_multiply(const std::byte* group, int64_t begin, int64_t count, const 
   float_few<V, Type, V::kFloatColumns>(w, count, x, x_stride, columns, sums);
 }
 
+using Halves8 = uint16_t __attribute__((vector_size(16)));
+using Words4 = uint32_t __attribute__((vector_size(16)));
+
+/// rows[i][k] → out[k][i] for 8 rows of 8 16-bit elements: three rounds of interleaving row i with row i + 4.
+PM_INLINE static inline void transpose(Halves8 (&m)[8]) {
+  for (int round = 0; round < 3; ++round) {
+    Halves8 next[8];
+    for (int i = 0; i < 4; ++i) {
+      next[2 * i] = __builtin_shufflevector(m[i], m[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
+      next[2 * i + 1] = __builtin_shufflevector(m[i], m[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
+    }
+    std::memcpy(m, next, sizeof m);
+  }
+}
+/// The same for 4 rows of 4 32-bit elements.
+PM_INLINE static inline void transpose(Words4 (&m)[4]) {
+  for (int round = 0; round < 2; ++round) {
+    Words4 next[4];
+    for (int i = 0; i < 2; ++i) {
+      next[2 * i] = __builtin_shufflevector(m[i], m[i + 2], 0, 4, 1, 5);
+      next[2 * i + 1] = __builtin_shufflevector(m[i], m[i + 2], 2, 6, 3, 7);
+    }
+    std::memcpy(m, next, sizeof m);
+  }
+}
+
 template <class V, DType Type>
 void float_pack(const std::byte* const* rows, int64_t in, std::byte* group) {
-  constexpr int64_t kBytes = Type == DType::f32 ? 4 : 2, kRun = 64 / kBytes;  // a cache line of each row at a time
-  for (int64_t begin = 0; begin < in; begin += kRun) {
-    const int64_t end = begin + kRun < in ? begin + kRun : in;
-    for (int64_t lane = 0; lane < kFloatLanes; ++lane) {
-      if (rows[lane] == nullptr) continue;
-      for (int64_t k = begin; k < end; ++k) std::memcpy(group + (k * kFloatLanes + lane) * kBytes, rows[lane] + k * kBytes, kBytes);
+  constexpr int64_t kBytes = Type == DType::f32 ? 4 : 2, kSide = 16 / kBytes;  // squares of 16 bytes by as many rows
+  using Row = std::conditional_t<Type == DType::f32, Words4, Halves8>;
+  int64_t k = 0;
+  for (; k + kSide <= in; k += kSide) {
+    for (int64_t lane = 0; lane < kFloatLanes; lane += kSide) {
+      Row square[kSide] = {};  // rows past the end of the matrix are zeros
+      for (int64_t i = 0; i < kSide; ++i)
+        if (rows[lane + i] != nullptr) std::memcpy(&square[i], rows[lane + i] + k * kBytes, 16);
+      transpose(square);
+      for (int64_t i = 0; i < kSide; ++i) std::memcpy(group + ((k + i) * kFloatLanes + lane) * kBytes, &square[i], 16);
     }
   }
+  for (; k < in; ++k)
+    for (int64_t lane = 0; lane < kFloatLanes; ++lane)
+      if (rows[lane] != nullptr) std::memcpy(group + (k * kFloatLanes + lane) * kBytes, rows[lane] + k * kBytes, kBytes);
 }
 
 template <class V, DType Type>
