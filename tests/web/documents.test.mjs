@@ -61,7 +61,7 @@ test("what cannot be read says why, and does not lock the message", async () => 
   await newChat();
   await attach(
     { name: "old.doc", mimeType: "application/msword", buffer: Buffer.concat([Buffer.from("D0CF11E0A1B11AE1", "hex"), Buffer.alloc(2000)]) },
-    { name: "picture.png", mimeType: "image/png", buffer: Buffer.concat([Buffer.from("89504E470D0A1A0A", "hex"), Buffer.alloc(500, 1)]) },
+    { name: "picture.png", mimeType: "image/png", buffer: Buffer.concat([Buffer.from("89504E470D0A1A0A", "hex"), Buffer.alloc(500)]) },
     { name: "broken.pdf", mimeType: "application/pdf", buffer: Buffer.from("%PDF-1.4\nnothing here") },
   );
   await page.getByText("Save it as .docx and attach it again", { exact: false }).waitFor();

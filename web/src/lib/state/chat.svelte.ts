@@ -210,17 +210,25 @@ class Chat {
         id: node.id, parent_id: node.parent_id, text: node.text, documents: node.attachments,
       });
       if (this.conversation?.id !== conversation) return true;
-      this.take(sent.user_message);
-      if (sent.assistant_message) {
-        const answer = this.take(sent.assistant_message);
-        this.head = answer.id;
-      }
-      this.rebuild();
+      node.renew(sent.user_message);
+      if (sent.assistant_message) this.begin(sent.assistant_message);
+      else this.rebuild();
       return true;
     } catch (error) {
       node.unsent = explain(error);
       return false;
     }
+  }
+
+  /// An answer that a request of this tab began. The event stream may have told of it before, and even of its end: it knows better.
+  private begin(answer: Message): void {
+    if (this.conversation === null) return;
+    if (this.tree.get(answer.id)?.message.generation_id !== answer.generation_id) {
+      this.take(answer);
+      this.replay();
+    }
+    this.head = answer.id;
+    this.rebuild();
   }
 
   async retry(node: Node): Promise<void> {
@@ -237,10 +245,7 @@ class Chat {
     const conversation = this.conversation;
     if (!conversation) return;
     try {
-      const { assistant_message } = await post<Answered>(`/conversations/${conversation.id}/${path}`, { message_id: node.id });
-      this.take(assistant_message);
-      this.head = assistant_message.id;
-      this.rebuild();
+      this.begin((await post<Answered>(`/conversations/${conversation.id}/${path}`, { message_id: node.id })).assistant_message);
     } catch (error) {
       toasts.error(error);
     }
