@@ -135,7 +135,6 @@ export const en = {
   "stats.time": "Asked",
   "stats.ttft": "To the first token",
   "tokens": "{n} token||{n} tokens",
-  "code.copy": "Copy this code",
   "code.plain": "text",
   "table.label": "Table",
   "diagram.failed": "This diagram could not be drawn:",

@@ -136,7 +136,6 @@ export const zh: Record<Key, string> = {
   "stats.time": "提问时间",
   "stats.ttft": "首个词元",
   "tokens": "{n} 词元",
-  "code.copy": "复制这段代码",
   "code.plain": "文本",
   "table.label": "表格",
   "diagram.failed": "无法绘制此图：",

@@ -156,7 +156,6 @@ function dress(root: HTMLElement, growing: boolean): void {
     copy.type = "button";
     copy.className = "code-copy";
     copy.textContent = t("action.copy");
-    copy.setAttribute("aria-label", t("code.copy"));
     bar.append(name, copy);
     pre.replaceWith(box);
     pre.tabIndex = 0;
