@@ -262,6 +262,7 @@ test("system prompt and sampling belong to the conversation", async () => {
 
 test("language and appearance follow the settings, and stay", async () => {
   await page.goto("/settings/general");
+  await page.getByRole("heading", { name: "Settings" }).waitFor();
   await expectAccessible(page, "settings");
   await page.getByLabel("Language").selectOption("zh-CN");
   await page.getByRole("heading", { name: "设置" }).waitFor();
