@@ -2,10 +2,11 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { docx, pdf, textFile } from "./fixtures.mjs";
-import { answers, ask, closeBrowser, composer, eventually, expectAccessible, expectClean, idle, newContext, questions, setUp, startReal } from "./harness.mjs";
+import { answers, ask, closeBrowser, composer, eventually, expectAccessible, expectClean, idle, newContext, questions, setPatience, setUp, startReal } from "./harness.mjs";
 
 let server, context, page;
 before(async () => {
+  setPatience(240_000);
   server = await startReal();
   context = await newContext(server);
 });
