@@ -28,9 +28,9 @@ TEST_F(ChatTest, TheTreeBranches) {
   Browser b = admin();
   const std::string id = b.new_conversation();
   const json::value first = b.ask(id, "one");
-  const json::value second = b.ask(id, "two", id_of(first));
+  const json::value second = b.ask(id, "two", json::value(id_of(first)));
   // Edit: a sibling of the message that is edited. Regenerate: a sibling of the answer.
-  const json::value edited = b.ask(id, "two, edited", id_of(first));
+  const json::value edited = b.ask(id, "two, edited", json::value(id_of(first)));
   EXPECT_EQ(text_of(edited), "two, edited");
   Answer again = b.post("/conversations/" + id + "/regenerate", {{"message_id", id_of(edited)}});
   ASSERT_EQ(again.status, 201) << again.body;
