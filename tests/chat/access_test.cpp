@@ -125,7 +125,7 @@ TEST_F(ChatTest, EveryRouteSurvivesHostileBodies) {
     for (const std::string& body : bodies) {
       const Answer answer = a.send(std::string(route.method), "/chat/api" + path, body);
       EXPECT_TRUE(answer.status >= 200 && answer.status < 500 && answer.status != 500) << route.method << " " << path << " " << body.substr(0, 60) << ": " << answer.status;
-      if (answer.status >= 400) EXPECT_FALSE(answer.reason().empty()) << answer.body;
+      EXPECT_TRUE(answer.status < 400 || !answer.reason().empty()) << answer.body;
     }
   }
   EXPECT_EQ(a.get("/me").status, 200);

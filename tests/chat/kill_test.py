@@ -24,7 +24,7 @@ class Busy(Exception):
 
 class Server:
     def __init__(self, program, folder):
-        self.process = subprocess.Popen([program, str(folder), "0", "none", "1"], stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([program, str(folder), "0", "none", "1"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self.port = int(self.process.stdout.readline().strip().rsplit(":", 1)[1])
         self.csrf = self.call("GET", "/me")["csrf"]
 
