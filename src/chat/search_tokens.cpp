@@ -116,7 +116,11 @@ std::string match_expression(std::string_view query, std::string_view user_id) {
 }
 
 std::vector<SnippetPart> snippet(std::string_view text, std::string_view query, size_t chars) {
-  const std::vector<SearchToken> wanted = search_tokens(query), tokens = search_tokens(text.substr(0, 1 << 20));
+  std::vector<SearchToken> wanted = search_tokens(query);
+  const std::vector<SearchToken> tokens = search_tokens(text.substr(0, 1 << 20));
+  // As in match_expression(): a run's last character by itself is wanted only where it is the whole run.
+  for (size_t i = wanted.size(); i-- > 1;)
+    if (wanted[i].cjk && wanted[i - 1].cjk && wanted[i].begin < wanted[i - 1].end && wanted[i].end == wanted[i - 1].end) wanted.erase(wanted.begin() + static_cast<std::ptrdiff_t>(i));
   const auto is_hit = [&](const SearchToken& token) {
     return std::any_of(wanted.begin(), wanted.end(), [&](const SearchToken& want) { return token.text.starts_with(want.text) && (token.cjk || token.text == want.text || &want == &wanted.back()); });
   };
