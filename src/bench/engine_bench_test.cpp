@@ -50,10 +50,12 @@ TEST(EngineBench, MeasuresWhatTheEngineDoes) {
   for (int i = 0; i < 3; ++i) ASSERT_TRUE(engine_bench.run_once());
   ASSERT_EQ(engine_bench.rows().size(), 4u);
   for (const EngineBenchRow& row : engine_bench.rows()) {
-    // Waiting can only take longer than scripted: the rates are bounded from above, and are in the right region.
-    const double scripted = row.test.size / (row.test.kind == BenchTest::prefill ? 0.020 : 0.002);
+    // Waiting for the first token can only take longer than scripted. A decode is counted from when that token was seen: late on a busy
+    // machine, so its rate is only in the right region.
+    const bool prefill = row.test.kind == BenchTest::prefill;
+    const double scripted = row.test.size / (prefill ? 0.020 : 0.002);
     EXPECT_EQ(row.speed.tokens_per_s.runs.size(), 3u);
-    for (const double rate : row.speed.tokens_per_s.runs) EXPECT_LE(rate, scripted * 1.01);
+    for (const double rate : row.speed.tokens_per_s.runs) EXPECT_LE(rate, scripted * (prefill ? 1.01 : 10));
     EXPECT_GT(row.speed.tokens_per_s.median(), scripted / 10);
   }
 }

@@ -62,7 +62,12 @@ std::string arguments_of(const std::filesystem::path& program) {
   return arguments;
 }
 
-std::filesystem::path folder_of(const std::string& name) { return std::filesystem::path(testing::TempDir()) / ("peers_test_" + name); }
+/// An empty folder: what an earlier run left would be read as this one's.
+std::filesystem::path folder_of(const std::string& name) {
+  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / ("peers_test_" + name);
+  std::filesystem::remove_all(folder);
+  return folder;
+}
 
 TEST(Peers, RunsTheProgramsWithOurShapes) {
   const auto folder = folder_of("shapes");

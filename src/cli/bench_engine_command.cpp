@@ -242,7 +242,7 @@ void add_bench_engine_command(CommandLine& line) {
   CLI::App& command = line.add("bench", "engine", "Measure a model's prefill and decode against what the machine allows",
                                "pagemill bench engine\n"
                                "pagemill bench engine model.gguf --streams 1,4,16 --json\n"
-                               "pagemill bench engine model.gguf --prompt 512,2048 --peer llama.cpp=~/llama.cpp/build/bin --csv runs.csv");
+                               "pagemill bench engine model.gguf --prompt 512,2048 --peer llama.cpp=~/llama.cpp --csv runs.csv");
   const auto options = std::make_shared<Options>();
   options->model.declare(command);
   EngineBenchOptions& bench_options = options->bench;

@@ -124,20 +124,22 @@ void add_user_commands(CommandLine& line) {
            "pagemill user passwd me@example.org\n"
            "pagemill user disable someone@example.org");
   const auto options = std::make_shared<Options>();
-  const auto declare = [&](const char* name, const char* summary, bool with_email, CommandFunction run) -> CLI::App& {
-    CLI::App& command = line.add("user", name, summary);
+  const auto declare = [&](const char* name, const char* summary, bool with_email, const char* example, CommandFunction run) -> CLI::App& {
+    CLI::App& command = line.add("user", name, summary, example);
     if (with_email) command.add_option("EMAIL", options->email, "The account's e-mail address")->type_name("EMAIL")->required();
     command.add_option("--data-dir", options->data_dir, "Folder of the server's data (default: ~/.local/share/pagemill)")->type_name("DIR");
     line.on_run(command, std::move(run));
     return command;
   };
-  CLI::App& adding = declare("add", "Make an account; the password comes from the terminal or as a line of standard input", true, [options] { return add(*options); });
+  CLI::App& adding = declare("add", "Make an account; the password comes from the terminal or as a line of standard input", true,
+                             "pagemill user add --role admin me@example.org", [options] { return add(*options); });
   adding.add_option("--role", options->role, "admin, user or pending")->check(CLI::IsMember({"admin", "user", "pending"}))->capture_default_str();
   adding.add_option("--name", options->name, "How the page calls them (default: the address up to the @)");
-  declare("list", "Show the accounts", false, [options] { return list(*options); }).add_flag("--json", options->json, "Print JSON");
-  declare("passwd", "Set a password; ends the account's sessions and revokes its API keys", true, [options] { return passwd(*options); });
-  declare("disable", "Lock an account; its data are kept", true, [options] { return set_disabled(*options, true); });
-  declare("enable", "Unlock an account", true, [options] { return set_disabled(*options, false); });
+  declare("list", "Show the accounts", false, "pagemill user list --json", [options] { return list(*options); }).add_flag("--json", options->json, "Print JSON");
+  declare("passwd", "Set a password; ends the account's sessions and revokes its API keys", true, "pagemill user passwd me@example.org",
+          [options] { return passwd(*options); });
+  declare("disable", "Lock an account; its data are kept", true, "pagemill user disable someone@example.org", [options] { return set_disabled(*options, true); });
+  declare("enable", "Unlock an account", true, "pagemill user enable someone@example.org", [options] { return set_disabled(*options, false); });
 }
 
 }  // namespace pagemill
