@@ -46,6 +46,11 @@ function(pm_add_test name)
   if("threads" IN_LIST ARG_LABELS)
     add_dependencies(thread_tests ${name})
   endif()
+  if(PAGEMILL_SANITIZE AND ARG_LABELS MATCHES "^(model|slow)$")
+    # No sanitizer build runs these: they are built there only when asked for by name.
+    set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)
+    return()
+  endif()
   if(ARG_WHOLE)
     add_test(NAME ${name} COMMAND ${name})
     set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
@@ -61,6 +66,9 @@ function(pm_add_benchmark name)
   add_executable(${name} ${ARG_SOURCES})
   target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/tests)
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} benchmark::benchmark)
+  if(PAGEMILL_SANITIZE)
+    set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)  # its figures would say nothing
+  endif()
 endfunction()
 
 # pm_add_fuzzer(NAME SOURCES fuzz_x.cpp [DEPS target …]): a libFuzzer harness; the corpus lies in tests/fuzz/corpus/NAME.
