@@ -137,9 +137,9 @@ TEST_P(EngineOnCuda, GraphsAndOverlappingStepsChangeNothing) {
 TEST_P(EngineOnCuda, GreedyTokensAreTheReferencesWhereItsGapsAreWide) {
   const auto source = open_random_model(spec_of(GetParam()));
   std::vector<EngineRequest> requests;
-  for (uint64_t i = 0; i < 6; ++i) {
+  for (uint64_t i = 0; i < 10; ++i) {
     EngineRequest& request = requests.emplace_back();
-    request.prompt = prompt_of(10 + 9 * static_cast<int32_t>(i), 512, i);
+    request.prompt = prompt_of(10 + 9 * static_cast<int32_t>(i % 6), 512, i);
     request.sampling.temperature = 0;
     request.sampling.max_tokens = 16;
     request.sampling.seed = 100 * (i + 1);
