@@ -72,7 +72,7 @@ function(pm_add_benchmark name)
 endfunction()
 
 # pm_add_fuzzer(NAME SOURCES fuzz_x.cpp [DEPS target …]): a libFuzzer harness; the corpus lies in tests/fuzz/corpus/NAME.
-# ctest replays the corpus; `script/test --ci` fuzzes for a minute on top.
+# ctest replays the corpus; `script/test --ci` fuzzes a little on top.
 function(pm_add_fuzzer name)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
   if(NOT PAGEMILL_FUZZERS)
