@@ -69,7 +69,6 @@ constexpr std::string_view kBumpVersion = "UPDATE meta SET value = CAST(value AS
 Outcome<void> Accounts::load() {
   auto loaded = store_.read([](Database& db) -> Outcome<Loaded> {
     Loaded all;
-    PM_TRY(db.script("BEGIN"));  // one snapshot
     PM_ASSIGN(const auto version, db.integer("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'accounts_version'"));
     all.version = version.value_or(0);
     PM_TRY(db.each(fmt::format("SELECT {} FROM users", kUserColumns), [&](const Row& row) { all.users.emplace(row.text(0), user_of(row)); }));
@@ -78,7 +77,6 @@ Outcome<void> Accounts::load() {
     PM_TRY(db.each("SELECT id, user_id, name, prefix, hash, scopes, created_ms, last_used_ms, expires_ms FROM api_keys", [&](const Row& row) {
       all.keys.push_back({row.text(0), row.text(1), row.text(2), row.text(3), row.text(4), static_cast<uint32_t>(row.integer(5)), row.integer(6), row.maybe_integer(7), row.maybe_integer(8)});
     }));
-    PM_TRY(db.script("COMMIT"));
     return all;
   });
   if (!loaded) return tl::unexpected(loaded.error());

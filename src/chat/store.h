@@ -54,13 +54,16 @@ class Store {
   }
   /// The same without waiting; `done` is called on the writer thread and must be quick.
   void post(Work work, std::function<void(Outcome<void>)> done = {});
-  /// Runs `work` with a read-only connection.
+  /// Runs `work` with a read-only connection, on one snapshot: all of its statements see the same state.
   template <class F>
   auto read(F&& work) -> decltype(work(std::declval<Database&>())) {
     auto reader = take_reader();
     if (!reader) return tl::unexpected(typename decltype(work(std::declval<Database&>()))::error_type(reader.error()));
+    using Failure = typename decltype(work(std::declval<Database&>()))::error_type;
+    if (auto begun = (*reader)->script("BEGIN"); !begun) return tl::unexpected(Failure(begun.error()));
     auto result = work(**reader);
-    give_reader(std::move(*reader));
+    // A connection whose snapshot cannot be let go of is not used again.
+    if ((*reader)->script("COMMIT")) give_reader(std::move(*reader));
     return result;
   }
 

@@ -54,6 +54,20 @@ TEST_F(StoreTest, AFailedWriteTakesNothingOfTheOthersWithIt) {
   EXPECT_EQ(count(*store), 8 * 16);
 }
 
+TEST_F(StoreTest, AReadSeesOneState) {
+  const auto store = open();
+  const auto keys = [](Database& db) { return db.integer("SELECT COUNT(*) FROM meta WHERE key LIKE 'k%'"); };
+  const auto seen = store->read([&](Database& db) -> Outcome<std::pair<int64_t, int64_t>> {
+    PM_ASSIGN(const auto before, keys(db));
+    PM_TRY(store->write([](Database& writer) { return put(writer, "k"); }));
+    PM_ASSIGN(const auto after, keys(db));
+    return std::pair{before.value_or(-1), after.value_or(-1)};
+  });
+  ASSERT_TRUE(seen) << seen.error().message;
+  EXPECT_EQ(*seen, std::pair(int64_t{0}, int64_t{0}));
+  EXPECT_EQ(count(*store), 1);
+}
+
 TEST_F(StoreTest, OneServerHoldsTheFolder) {
   const auto store = open();
   const auto second = Store::open(folder_);
