@@ -210,7 +210,8 @@ void drain(Running& running, Signals& signals, int timeout_s) {
   running.server->stop_accepting();
   const auto under_way = [&] { return running.the_api->under_way() + (running.site ? running.site->answers_under_way() : 0); };
   if (const int left = under_way(); left > 0) log_info("shutting down: {} answers are under way, at most {} s", left, timeout_s);
-  while (under_way() > 0 && now_ns() < deadline_ns && !signals.wait(kPollNs)) {}
+  // In this order: an answer's last bytes are handed to the server before it stops being under way.
+  while ((under_way() > 0 || running.server->unsent_bytes() > 0) && now_ns() < deadline_ns && !signals.wait(kPollNs)) {}
 }
 
 }  // namespace

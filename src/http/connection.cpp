@@ -98,7 +98,7 @@ void Connection::close() {
     if (answer_ == Answer::expected || answer_ == Answer::streaming) callback = std::move(on_disconnect_);
     on_disconnect_ = nullptr;
     pending_.clear();
-    buffered_ = 0;
+    shared_->unsent_bytes -= static_cast<int64_t>(buffered_.exchange(0));
   }
   stream_->close();
   shared_->body_bytes -= counted_body_bytes_;
@@ -188,9 +188,7 @@ void Connection::take_head() {
   }
   if (parser_.state() == RequestParser::State::body && input_.empty() && parser_.expects_continue()) {
     std::lock_guard lock(mutex_);
-    pending_ += "HTTP/1.1 100 Continue\r\n\r\n";
-    buffered_ += 25;
-    post_flush();
+    append("HTTP/1.1 100 Continue\r\n\r\n");
   }
 }
 
@@ -235,15 +233,9 @@ void Connection::answer_whole(uint64_t exchange, Response response) {
   if (exchange != exchange_ || answer_ != Answer::expected || gone_) return;
   if (shared_->stopping) keep_alive_ = false;
   const bool body = status_allows_body(response.status);
-  const std::string head = response_head(response.status, response.headers, BodyFraming::length, response.body.size(), keep_alive_);
-  pending_ += head;
-  buffered_ += head.size();
-  if (body && !head_only_) {
-    pending_ += response.body;
-    buffered_ += response.body.size();
-  }
+  append(response_head(response.status, response.headers, BodyFraming::length, response.body.size(), keep_alive_));
+  if (body && !head_only_) append(response.body);
   answer_ = Answer::complete;
-  post_flush();
 }
 
 void Connection::answer_start(uint64_t exchange, int status, const std::vector<Header>& headers) {
@@ -251,11 +243,8 @@ void Connection::answer_start(uint64_t exchange, int status, const std::vector<H
   if (exchange != exchange_ || answer_ != Answer::expected || gone_) return;
   if (shared_->stopping || !http_1_1_) keep_alive_ = false;
   framing_ = http_1_1_ ? BodyFraming::chunked : BodyFraming::until_close;
-  const std::string head = response_head(status, headers, framing_, 0, keep_alive_);
-  pending_ += head;
-  buffered_ += head.size();
+  append(response_head(status, headers, framing_, 0, keep_alive_));
   answer_ = Answer::streaming;
-  post_flush();
 }
 
 bool Connection::answer_write(uint64_t exchange, std::string_view bytes) {
@@ -270,18 +259,14 @@ bool Connection::answer_write(uint64_t exchange, std::string_view bytes) {
   const size_t before = pending_.size();
   if (framing_ == BodyFraming::chunked) append_chunk(pending_, bytes);
   else pending_ += bytes;
-  buffered_ += pending_.size() - before;
-  post_flush();
+  pending_grew(pending_.size() - before);
   return true;
 }
 
 void Connection::answer_finish(uint64_t exchange) {
   std::lock_guard lock(mutex_);
   if (exchange != exchange_ || answer_ != Answer::streaming || gone_) return;
-  if (framing_ == BodyFraming::chunked && !head_only_) {
-    pending_ += kLastChunk;
-    buffered_ += kLastChunk.size();
-  }
+  if (framing_ == BodyFraming::chunked && !head_only_) append(kLastChunk);
   answer_ = Answer::complete;
   post_flush();
 }
@@ -309,6 +294,19 @@ void Connection::answer_on_disconnect(uint64_t exchange, std::function<void()> c
 }
 
 size_t Connection::buffered_bytes() const { return buffered_; }
+
+/// Under mutex_.
+void Connection::append(std::string_view bytes) {
+  pending_ += bytes;
+  pending_grew(bytes.size());
+}
+
+/// Under mutex_.
+void Connection::pending_grew(size_t bytes) {
+  buffered_ += bytes;
+  shared_->unsent_bytes += static_cast<int64_t>(bytes);
+  post_flush();
+}
 
 /// Under mutex_. A batch of writes becomes one.
 void Connection::post_flush() {
@@ -346,6 +344,7 @@ void Connection::on_written(const boost::system::error_code& code, size_t bytes)
   }
   in_flight_done_ += bytes;
   buffered_ -= bytes;
+  shared_->unsent_bytes -= static_cast<int64_t>(bytes);
   if (in_flight_done_ == in_flight_.size()) {
     writing_ = false;
     return flush();

@@ -40,7 +40,8 @@ struct ServerShared {
   Handler handler;
   HeadHandler head_handler;
   std::atomic<bool> stopping{false};
-  std::atomic<int64_t> body_bytes{0};  // of all requests under way
+  std::atomic<int64_t> body_bytes{0};    // of all requests under way
+  std::atomic<int64_t> unsent_bytes{0};  // of all answers
   /// A connection has ended. Any io thread.
   std::function<void(const std::string& peer_address)> on_closed;
 
@@ -85,6 +86,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void dispatch();
   void refuse(int status, std::string_view message);
   void begin_exchange();
+  void append(std::string_view bytes);
+  void pending_grew(size_t bytes);
   void post_flush();
   void flush();
   void on_written(const boost::system::error_code& code, size_t bytes);
@@ -122,7 +125,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool flush_posted_ = false;
   std::string pending_;                 // to be written next
   std::function<void()> on_disconnect_;
-  std::atomic<size_t> buffered_{0};     // pending_ and what is left of in_flight_
+  std::atomic<size_t> buffered_{0};     // pending_ and what is left of in_flight_; our part of shared_->unsent_bytes
 };
 
 }  // namespace pagemill::http

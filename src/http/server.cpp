@@ -109,6 +109,7 @@ class AsioServer final : public Server {
 
   uint16_t port() const override { return port_; }
   int connections() const override { return connections_; }
+  int64_t unsent_bytes() const override { return shared_->unsent_bytes; }
   int io_threads() const override { return static_cast<int>(io_.size()); }
   void post(int io_thread, std::function<void()> task) override { asio::post(io_[static_cast<size_t>(io_thread)]->context, std::move(task)); }
 

@@ -100,6 +100,8 @@ class Server {
   virtual void start(Handler handler, HeadHandler head_handler = {}) = 0;
   virtual uint16_t port() const = 0;
   virtual int connections() const = 0;
+  /// Of all answers: what has been handed over and no peer's system has taken yet. Destroying the server drops it. Any thread.
+  virtual int64_t unsent_bytes() const = 0;
   virtual int io_threads() const = 0;
   /// Runs `task` on an io thread. Any thread.
   virtual void post(int io_thread, std::function<void()> task) = 0;

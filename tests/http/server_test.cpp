@@ -442,6 +442,25 @@ TEST_F(ServerTest, StoppingFinishesWhatIsUnderWay) {
   EXPECT_EQ(busy.read_to_end(), "");
 }
 
+TEST_F(ServerTest, UnsentBytesAreThoseThatNobodyTook) {
+  constexpr size_t kBytes = 16 << 20;  // more than the kernel keeps for a reader
+  handler = [&](Request request, std::shared_ptr<Responder> responder) { responder->send({200, {}, std::string(request.path == "/long" ? kBytes : 1, 'x')}); };
+  start();
+  RawClient quick = connect();
+  quick.send(get("/"));
+  EXPECT_EQ(quick.read_answer().body, "x");
+  EXPECT_TRUE(eventually([&] { return server->unsent_bytes() == 0; }));
+  RawClient slow = connect(), leaving = connect();
+  slow.send(get("/long"));
+  leaving.send(get("/long"));
+  EXPECT_TRUE(eventually([&] { return server->unsent_bytes() > 0; }));
+  EXPECT_EQ(slow.read_answer().body.size(), kBytes);
+  EXPECT_GT(server->unsent_bytes(), 0) << "the other's";
+  EXPECT_LE(server->unsent_bytes(), static_cast<int64_t>(kBytes + 1024));
+  leaving.reset();
+  EXPECT_TRUE(eventually([&] { return server->unsent_bytes() == 0; }));
+}
+
 TEST_F(ServerTest, ListenNamesAnAddressInUse) {
   start();
   ServerOptions second;
