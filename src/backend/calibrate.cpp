@@ -126,11 +126,11 @@ bool allowed(Need need, const CpuFeatures& cpu) {
   return false;
 }
 
-/// The tables of this CPU, the widest last. A table is not even asked for where its instructions are missing.
+/// The tables that this CPU may use, the widest last.
 std::vector<LoopTable> tables(const CpuFeatures& cpu) {
-  std::vector<LoopTable> list{sse2_loops()};
-  if (cpu.avx2) list.push_back(avx2_loops());
-  if (cpu.avx512) list.push_back(avx512_loops());
+  std::vector<LoopTable> list;
+  for (const LoopTable& table : {kSse2Loops, kAvx2Loops, kAvxVnniLoops, kAvx512Loops, kAvx512VnniLoops, kAvx512Bf16Loops})
+    if (allowed(table.needs, cpu)) list.push_back(table);
   return list;
 }
 
@@ -218,9 +218,8 @@ MachineLimits measure_machine(double seconds) {
   const std::vector<LoopTable> loops = tables(cpu);
   std::vector<Probe> probes;
   for (const LoopTable& table : loops)
-    for (int i = 0; i < table.compute_count; ++i)
-      if (allowed(table.compute[i].needs, cpu)) probes.push_back(compute_probe(table.compute[i], team));
-  const LoopTable& widest = loops.back();
+    for (int i = 0; i < table.compute_count; ++i) probes.push_back(compute_probe(table.compute[i], team));
+  const LoopTable& widest = *std::find_if(loops.rbegin(), loops.rend(), [](const LoopTable& table) { return table.read_count > 0; });
   for (const bool all : {false, true}) {
     for (int i = 0; i < widest.read_count; ++i)
       if (huge.size() != 0) probes.push_back(read_probe(widest.read[i], "huge pages", huge, team, all));

@@ -1,4 +1,4 @@
-// AVX2, FMA, F16C and AVX-VNNI loops. Compiled with those flags; each loop says what it needs.
+// AVX2 loops with FMA and F16C.
 #include "backend/calibrate_loops.h"
 
 namespace pagemill::calibrate {
@@ -52,28 +52,22 @@ struct Int8By4 : Int8Base {
   }
 };
 
-struct Int8Vnni : Int8Base {
-  static Acc step(Acc acc, W w, X x) { return _mm256_dpbusd_avx_epi32(acc, w, x); }
-};
-
 constexpr ComputeLoop kCompute[] = {
-    {"avx2 fma, registers", Kind::float32, Need::avx2, 12 * Float32::kOps, run_registers<Float32, 12>},
-    {"avx2 fma, 2x5 tile", Kind::float32, Need::avx2, 10 * Float32::kOps, run_tile<Float32, 2, 5>},
-    {"f16c + avx2 fma, 2x5 tile", Kind::float16, Need::avx2, 10 * Float16::kOps, run_tile<Float16, 2, 5>},
-    {"avx2 maddubs + madd + add, registers", Kind::int8, Need::avx2, 10 * Int8::kOps, run_registers<Int8, 10>},
-    {"avx2 maddubs + madd + add, 2x5 tile", Kind::int8, Need::avx2, 10 * Int8::kOps, run_tile<Int8, 2, 5>},
-    {"avx2 4 maddubs to one madd, registers", Kind::int8, Need::avx2, 8 * Int8By4::kOps, run_registers<Int8By4, 8>},
-    {"avx_vnni vpdpbusd ymm, registers", Kind::int8, Need::avx_vnni, 12 * Int8Vnni::kOps, run_registers<Int8Vnni, 12>},
-    {"avx_vnni vpdpbusd ymm, 2x5 tile", Kind::int8, Need::avx_vnni, 10 * Int8Vnni::kOps, run_tile<Int8Vnni, 2, 5>},
+    {"avx2 fma, registers", Kind::float32, 12 * Float32::kOps, run_registers<Float32, 12>},
+    {"avx2 fma, 2x5 tile", Kind::float32, 10 * Float32::kOps, run_tile<Float32, 2, 5>},
+    {"f16c + avx2 fma, 2x5 tile", Kind::float16, 10 * Float16::kOps, run_tile<Float16, 2, 5>},
+    {"avx2 maddubs + madd + add, registers", Kind::int8, 10 * Int8::kOps, run_registers<Int8, 10>},
+    {"avx2 maddubs + madd + add, 2x5 tile", Kind::int8, 10 * Int8::kOps, run_tile<Int8, 2, 5>},
+    {"avx2 4 maddubs to one madd, registers", Kind::int8, 8 * Int8By4::kOps, run_registers<Int8By4, 8>},
 };
 constexpr ReadLoop kRead[] = {
-    {"avx2 loads", Need::avx2, run_read<__m256i, 1, 0>},
-    {"avx2 loads with prefetch", Need::avx2, run_read<__m256i, 1, 2048>},
-    {"avx2 loads, 4 streams", Need::avx2, run_read<__m256i, 4, 0>},
+    {"avx2 loads", run_read<__m256i, 1, 0>},
+    {"avx2 loads with prefetch", run_read<__m256i, 1, 2048>},
+    {"avx2 loads, 4 streams", run_read<__m256i, 4, 0>},
 };
 
 }  // namespace
 
-LoopTable avx2_loops() { return {kCompute, std::size(kCompute), kRead, std::size(kRead)}; }
+constinit const LoopTable kAvx2Loops{Need::avx2, kCompute, std::size(kCompute), kRead, std::size(kRead)};
 
 }  // namespace pagemill::calibrate

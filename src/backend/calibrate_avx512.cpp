@@ -1,4 +1,4 @@
-// AVX-512 loops with VNNI and BF16. Compiled with those flags; each loop says what it needs.
+// AVX-512 loops (F, BW, DQ, VL).
 #include "backend/calibrate_loops.h"
 
 namespace pagemill::calibrate {
@@ -22,19 +22,7 @@ struct Float16 : Float32 {
   static W load_w(const unsigned char* p) { return _mm512_cvtph_ps(_mm256_load_si256(reinterpret_cast<const __m256i*>(p))); }
 };
 
-struct BFloat16 {
-  using Acc = __m512;
-  using W = __m512i;
-  using X = __m512i;
-  static constexpr int kWBytes = 64, kXBytes = 64;
-  static constexpr double kOps = 64;
-  static Acc zero() { return _mm512_setzero_ps(); }
-  static W load_w(const unsigned char* p) { return _mm512_load_si512(p); }
-  static X load_x(const unsigned char* p) { return load_w(p); }
-  static Acc step(Acc acc, W w, X x) { return _mm512_dpbf16_ps(acc, (__m512bh)w, (__m512bh)x); }
-};
-
-struct Int8Vnni {
+struct Int8 {
   using Acc = __m512i;
   using W = __m512i;
   using X = __m512i;
@@ -43,33 +31,25 @@ struct Int8Vnni {
   static Acc zero() { return _mm512_setzero_si512(); }
   static W load_w(const unsigned char* p) { return _mm512_load_si512(p); }
   static X load_x(const unsigned char* p) { return load_w(p); }
-  static Acc step(Acc acc, W w, X x) { return _mm512_dpbusd_epi32(acc, w, x); }
-};
-
-struct Int8 : Int8Vnni {
   static Acc step(Acc acc, W w, X x) {
     return _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(x, w), _mm512_set1_epi16(1)));
   }
 };
 
 constexpr ComputeLoop kCompute[] = {
-    {"avx512 fma, registers", Kind::float32, Need::avx512, 16 * Float32::kOps, run_registers<Float32, 16>},
-    {"avx512 fma, 4x6 tile", Kind::float32, Need::avx512, 24 * Float32::kOps, run_tile<Float32, 4, 6>},
-    {"f16c + avx512 fma, 4x6 tile", Kind::float16, Need::avx512, 24 * Float16::kOps, run_tile<Float16, 4, 6>},
-    {"avx512 vdpbf16ps, registers", Kind::float16, Need::avx512_bf16, 16 * BFloat16::kOps, run_registers<BFloat16, 16>},
-    {"avx512 vdpbf16ps, 4x6 tile", Kind::float16, Need::avx512_bf16, 24 * BFloat16::kOps, run_tile<BFloat16, 4, 6>},
-    {"avx512 maddubs + madd + add, registers", Kind::int8, Need::avx512, 16 * Int8::kOps, run_registers<Int8, 16>},
-    {"avx512 vpdpbusd zmm, registers", Kind::int8, Need::avx512_vnni, 16 * Int8Vnni::kOps, run_registers<Int8Vnni, 16>},
-    {"avx512 vpdpbusd zmm, 4x6 tile", Kind::int8, Need::avx512_vnni, 24 * Int8Vnni::kOps, run_tile<Int8Vnni, 4, 6>},
+    {"avx512 fma, registers", Kind::float32, 16 * Float32::kOps, run_registers<Float32, 16>},
+    {"avx512 fma, 4x6 tile", Kind::float32, 24 * Float32::kOps, run_tile<Float32, 4, 6>},
+    {"f16c + avx512 fma, 4x6 tile", Kind::float16, 24 * Float16::kOps, run_tile<Float16, 4, 6>},
+    {"avx512 maddubs + madd + add, registers", Kind::int8, 16 * Int8::kOps, run_registers<Int8, 16>},
 };
 constexpr ReadLoop kRead[] = {
-    {"avx512 loads", Need::avx512, run_read<__m512i, 1, 0>},
-    {"avx512 loads with prefetch", Need::avx512, run_read<__m512i, 1, 2048>},
-    {"avx512 loads, 4 streams", Need::avx512, run_read<__m512i, 4, 0>},
+    {"avx512 loads", run_read<__m512i, 1, 0>},
+    {"avx512 loads with prefetch", run_read<__m512i, 1, 2048>},
+    {"avx512 loads, 4 streams", run_read<__m512i, 4, 0>},
 };
 
 }  // namespace
 
-LoopTable avx512_loops() { return {kCompute, std::size(kCompute), kRead, std::size(kRead)}; }
+constinit const LoopTable kAvx512Loops{Need::avx512, kCompute, std::size(kCompute), kRead, std::size(kRead)};
 
 }  // namespace pagemill::calibrate

@@ -30,15 +30,15 @@ struct Int8Widened {
 };
 
 constexpr ComputeLoop kCompute[] = {
-    {"sse2 mul + add, registers", Kind::float32, Need::nothing, 10 * Float32::kOps, run_registers<Float32, 10>},
-    {"sse2 madd of widened int8, registers", Kind::int8, Need::nothing, 10 * Int8Widened::kOps, run_registers<Int8Widened, 10>},
+    {"sse2 mul + add, registers", Kind::float32, 10 * Float32::kOps, run_registers<Float32, 10>},
+    {"sse2 madd of widened int8, registers", Kind::int8, 10 * Int8Widened::kOps, run_registers<Int8Widened, 10>},
 };
 constexpr ReadLoop kRead[] = {
-    {"sse2 loads", Need::nothing, run_read<__m128i, 1, 0>},
+    {"sse2 loads", run_read<__m128i, 1, 0>},
 };
 
 }  // namespace
 
-LoopTable sse2_loops() { return {kCompute, std::size(kCompute), kRead, std::size(kRead)}; }
+constinit const LoopTable kSse2Loops{Need::nothing, kCompute, std::size(kCompute), kRead, std::size(kRead)};
 
 }  // namespace pagemill::calibrate

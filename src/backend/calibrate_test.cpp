@@ -21,11 +21,14 @@ TEST(CpuFeatures, WiderSetsImplyNarrowerOnes) {
   EXPECT_FALSE(cpu_model_name().empty());
 }
 
-TEST(Calibrate, EveryLoopIsGuardedByItsTable) {
+TEST(Calibrate, EachTableSaysWhatItNeeds) {
   using namespace calibrate;
-  for (int i = 0; i < avx2_loops().compute_count; ++i) EXPECT_NE(avx2_loops().compute[i].needs, Need::nothing);
-  for (int i = 0; i < avx512_loops().compute_count; ++i) EXPECT_GE(avx512_loops().compute[i].needs, Need::avx512);
-  for (int i = 0; i < avx512_loops().read_count; ++i) EXPECT_GE(avx512_loops().read[i].needs, Need::avx512);
+  EXPECT_EQ(kSse2Loops.needs, Need::nothing);
+  EXPECT_EQ(kAvx2Loops.needs, Need::avx2);
+  EXPECT_EQ(kAvxVnniLoops.needs, Need::avx_vnni);
+  EXPECT_EQ(kAvx512Loops.needs, Need::avx512);
+  EXPECT_EQ(kAvx512VnniLoops.needs, Need::avx512_vnni);
+  EXPECT_EQ(kAvx512Bf16Loops.needs, Need::avx512_bf16);
 }
 
 TEST(Calibrate, LimitsAreTheBestOfTheVariantsAndPlausible) {
