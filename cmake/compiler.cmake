@@ -32,10 +32,12 @@ if(PAGEMILL_FUZZERS)
   add_compile_options(-fsanitize=fuzzer-no-link)
 endif()
 
-# ccache needs these two to accept precompiled headers.
+# ccache needs the sloppiness and the two options to accept precompiled headers; the base folder lets all checkouts share objects
+# (a debugger and a sanitizer's report may then name another checkout's folder).
 find_program(CCACHE ccache)
 if(CCACHE)
-  set(launcher ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime ${CCACHE})
+  set(launcher ${CMAKE_COMMAND} -E env CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
+      CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${CCACHE})
   set(CMAKE_C_COMPILER_LAUNCHER ${launcher})
   set(CMAKE_CXX_COMPILER_LAUNCHER ${launcher})
   set(CMAKE_CUDA_COMPILER_LAUNCHER ${launcher})

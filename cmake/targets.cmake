@@ -1,11 +1,20 @@
 # How a folder of src/ declares its library, its tests, its benchmarks and its fuzz harnesses.
 
-# Two precompiled headers serve the whole tree: the standard library's, and the same with GoogleTest.
+# Two precompiled headers serve the whole tree: the standard library's, and the same with GoogleTest. Named in angle brackets:
+# CMake would write the checkout's path otherwise, and no compiler cache would serve a second one.
+include_directories(${CMAKE_SOURCE_DIR}/cmake)
 add_library(pagemill_pch OBJECT ${CMAKE_SOURCE_DIR}/cmake/pch.cpp)
-target_precompile_headers(pagemill_pch PRIVATE ${CMAKE_SOURCE_DIR}/cmake/pch.h)
+target_precompile_headers(pagemill_pch PRIVATE <pch.h>)
 target_link_libraries(pagemill_pch PRIVATE Threads::Threads tl::expected)
 add_library(pagemill_test_pch OBJECT ${CMAKE_SOURCE_DIR}/cmake/pch.cpp)
-target_precompile_headers(pagemill_test_pch PRIVATE ${CMAKE_SOURCE_DIR}/cmake/test_pch.h)
+target_precompile_headers(pagemill_test_pch PRIVATE <test_pch.h>)
+# Test code itself is not hot, and compiling it is half of a build.
+if(PAGEMILL_SANITIZE)
+  set(test_optimisation -O0)
+else()
+  set(test_optimisation -O1)
+endif()
+target_compile_options(pagemill_test_pch PRIVATE ${test_optimisation})
 target_link_libraries(pagemill_test_pch PRIVATE Threads::Threads tl::expected GTest::gtest GTest::gmock)
 
 # pm_add_library(NAME SOURCES a.cpp … [DEPS target …])
@@ -17,6 +26,11 @@ function(pm_add_library name)
   target_link_libraries(${name} PUBLIC tl::expected Threads::Threads ${ARG_DEPS})
   target_precompile_headers(${name} REUSE_FROM pagemill_pch)
 endfunction()
+
+# Where tests find their data. One file knows the checkout's path, so that a compiler cache serves the others in every checkout.
+add_library(pagemill_test_paths STATIC ${CMAKE_SOURCE_DIR}/tests/support/paths.cpp)
+target_include_directories(pagemill_test_paths PUBLIC ${CMAKE_SOURCE_DIR}/tests)
+target_compile_definitions(pagemill_test_paths PRIVATE PAGEMILL_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
 
 # The tests labelled `threads`: what a ThreadSanitizer build needs.
 add_custom_target(thread_tests)
@@ -35,9 +49,9 @@ function(pm_add_test name)
   endif()
   add_executable(${name} ${ARG_SOURCES})
   target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/tests)
-  target_compile_definitions(${name} PRIVATE PAGEMILL_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
-  target_link_libraries(${name} PRIVATE ${ARG_DEPS} tl::expected Threads::Threads GTest::gtest GTest::gmock GTest::gtest_main)
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} pagemill_test_paths tl::expected Threads::Threads GTest::gtest GTest::gmock GTest::gtest_main)
   target_precompile_headers(${name} REUSE_FROM pagemill_test_pch)
+  target_compile_options(${name} PRIVATE ${test_optimisation})
   list(LENGTH ARG_LABELS labels)
   if(labels GREATER 1)
     # CMake flattens a list in the properties of discovered tests: the second label would be taken for a property.
@@ -55,7 +69,7 @@ function(pm_add_test name)
     add_test(NAME ${name} COMMAND ${name})
     set_tests_properties(${name} PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
   else()
-    gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
+    gtest_discover_tests(${name} NO_PRETTY_VALUES DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
       PROPERTIES LABELS "${ARG_LABELS}" TIMEOUT ${ARG_TIMEOUT})
   endif()
 endfunction()

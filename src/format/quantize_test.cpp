@@ -10,6 +10,7 @@
 
 #include "base/json.h"
 #include "base/rng.h"
+#include "support/paths.h"
 
 namespace pagemill {
 namespace {
@@ -19,7 +20,7 @@ constexpr DType kAll[] = {DType::f32,  DType::f16,  DType::bf16, DType::q4_0, DT
 
 const json::object& golden() {
   static const json::value document = [] {
-    std::ifstream file(PAGEMILL_SOURCE_DIR "/src/format/testdata/quants.json");
+    std::ifstream file(test::source_path("src/format/testdata/quants.json"));
     std::stringstream text;
     text << file.rdbuf();
     return parse_json(text.str()).value();

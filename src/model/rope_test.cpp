@@ -7,12 +7,13 @@
 
 #include "base/json.h"
 #include "model/config_overrides.h"
+#include "support/paths.h"
 
 namespace pagemill {
 namespace {
 
 TEST(RopeTable, EqualsHuggingFaceForEveryScaling) {
-  std::ifstream file(PAGEMILL_SOURCE_DIR "/tests/model/goldens/rope.json");
+  std::ifstream file(test::source_path("tests/model/goldens/rope.json"));
   const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
   const auto golden = parse_json(text);
   ASSERT_TRUE(golden) << golden.error().message;

@@ -4,6 +4,7 @@
 
 #include "api/api_fixture.h"
 #include "base/rng.h"
+#include "support/paths.h"
 
 namespace pagemill::test {
 namespace {
@@ -196,7 +197,7 @@ TEST_F(AbuseTest, TheDashboardAsksForMetricsThatExist) {
   start();
   get("/version");
   const std::string exposition = get("/metrics").body;
-  std::ifstream file(PAGEMILL_SOURCE_DIR "/docs/grafana.json");
+  std::ifstream file(test::source_path("docs/grafana.json"));
   const std::string dashboard((std::istreambuf_iterator<char>(file)), {});
   ASSERT_TRUE(parse_json(dashboard));
   int found = 0;

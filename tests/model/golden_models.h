@@ -6,11 +6,12 @@
 #include <string>
 
 #include "support/golden_logits.h"
+#include "support/paths.h"
 
 namespace pagemill {
 
 inline std::filesystem::path golden_path(const std::string& file) {
-  return std::filesystem::path(PAGEMILL_SOURCE_DIR) / "tests/model/goldens" / file;
+  return test::source_path("tests/model/goldens/" + file);
 }
 
 inline GoldenLogits golden_logits(const std::string& model) {

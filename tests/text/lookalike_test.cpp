@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 #include "base/rng.h"
+#include "support/paths.h"
 #include "text/chat_template.h"
 #include "text/hf_tokenizer.h"
 #include "text/text_model.h"
@@ -13,7 +14,7 @@
 namespace pagemill {
 namespace {
 
-const std::string kTemplates = PAGEMILL_SOURCE_DIR "/tests/text/templates";
+const std::string kTemplates = test::source_path("tests/text/templates");
 
 std::vector<std::pair<std::string, std::string>> all_templates() {
   std::vector<std::pair<std::string, std::string>> found;

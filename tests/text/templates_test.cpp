@@ -5,13 +5,14 @@
 #include <gtest/gtest.h>
 
 #include "base/json.h"
+#include "support/paths.h"
 #include "text/chat_template.h"
 #include "text/hf_tokenizer.h"
 
 namespace pagemill {
 namespace {
 
-constexpr const char* kFolder = PAGEMILL_SOURCE_DIR "/tests/text/";
+const std::string kFolder = test::source_path("tests/text/");
 constexpr int64_t kNow = 1'721'952'305;  // 2024-07-26 00:05:05
 
 /// A template of a published package, which is not kept in this repository.

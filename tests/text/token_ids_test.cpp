@@ -5,13 +5,14 @@
 #include <gtest/gtest.h>
 
 #include "base/json.h"
+#include "support/paths.h"
 #include "text/hf_tokenizer.h"
 #include "text/tokenizer.h"
 
 namespace pagemill {
 namespace {
 
-constexpr const char* kGoldens = PAGEMILL_SOURCE_DIR "/tests/text/goldens/";
+const std::string kGoldens = test::source_path("tests/text/goldens/");
 
 std::vector<std::string> lines_of(const std::string& file) {
   std::istringstream in(read_file(kGoldens + file));

@@ -1,0 +1,12 @@
+// Where the repository's data lies, for tests.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace pagemill::test {
+
+/// `path` is relative to the repository's root, "tests/model/goldens/rope.json".
+std::string source_path(std::string_view path);
+
+}  // namespace pagemill::test
