@@ -1,4 +1,4 @@
-// Precompiled by every library: standard headers that most files use.
+// Precompiled by every library: headers that many files use.
 #pragma once
 #include <algorithm>
 #include <array>
@@ -23,4 +23,6 @@
 #include <variant>
 #include <vector>
 
+#include <boost/json.hpp>
+#include <fmt/format.h>
 #include <tl/expected.hpp>

@@ -1,11 +1,13 @@
 # How a folder of src/ declares its library, its tests, its benchmarks and its fuzz harnesses.
 
-# Two precompiled headers serve the whole tree: the standard library's, and the same with GoogleTest. Named in angle brackets:
+# Two precompiled headers serve the whole tree: cmake/pch.h, and the same with GoogleTest. Named in angle brackets:
 # CMake would write the checkout's path otherwise, and no compiler cache would serve a second one.
 include_directories(${CMAKE_SOURCE_DIR}/cmake)
+# Their definitions are part of a precompiled header: everything that uses one has them (through pagemill_base).
+set(pch_users_have Threads::Threads tl::expected Boost::json fmt::fmt spdlog::spdlog)
 add_library(pagemill_pch OBJECT ${CMAKE_SOURCE_DIR}/cmake/pch.cpp)
 target_precompile_headers(pagemill_pch PRIVATE <pch.h>)
-target_link_libraries(pagemill_pch PRIVATE Threads::Threads tl::expected)
+target_link_libraries(pagemill_pch PRIVATE ${pch_users_have})
 add_library(pagemill_test_pch OBJECT ${CMAKE_SOURCE_DIR}/cmake/pch.cpp)
 target_precompile_headers(pagemill_test_pch PRIVATE <test_pch.h>)
 # Test code itself is not hot, and compiling it is half of a build.
@@ -15,7 +17,7 @@ else()
   set(test_optimisation -O1)
 endif()
 target_compile_options(pagemill_test_pch PRIVATE ${test_optimisation})
-target_link_libraries(pagemill_test_pch PRIVATE Threads::Threads tl::expected GTest::gtest GTest::gmock)
+target_link_libraries(pagemill_test_pch PRIVATE ${pch_users_have} GTest::gtest GTest::gmock)
 
 # pm_add_library(NAME SOURCES a.cpp … [DEPS target …])
 # A static library; its headers are included as "folder/header.h".
