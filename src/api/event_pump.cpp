@@ -2,12 +2,6 @@
 
 namespace pagemill::api {
 
-/// What a wake-up goes through: the engine may outlive the server.
-struct EventPump::Gate {
-  std::mutex mutex;
-  http::Server* server = nullptr;
-};
-
 struct EventPump::Thread {
   struct Target {
     std::shared_ptr<EventSink> sink;
@@ -17,29 +11,21 @@ struct EventPump::Thread {
   std::unordered_map<uint64_t, Target> targets;  // by user_data
   std::vector<EngineEvent> events;               // drained and not yet delivered
   uint64_t next = 1;
+  std::atomic<bool> closed{false};
 };
 
-EventPump::EventPump(http::Server& server) : gate_(std::make_shared<Gate>()) {
-  gate_->server = &server;
+EventPump::EventPump(http::Server& server) {
   for (int i = 0; i < server.io_threads(); ++i) {
     auto thread = std::make_shared<Thread>();
-    const std::weak_ptr<Thread> weak = thread;
-    thread->queue = std::make_shared<EventQueue>([gate = gate_, weak, i] {
-      std::lock_guard lock(gate->mutex);
-      if (!gate->server) return;
-      gate->server->post(i, [weak] {
-        if (const auto alive = weak.lock()) drain(*alive);
-      });
-    });
+    thread->queue = std::make_shared<EventQueue>(server.make_wakeup(i, [weak = std::weak_ptr(thread)] {
+      if (const auto alive = weak.lock(); alive && !alive->closed) drain(*alive);
+    }));
     threads_.push_back(std::move(thread));
   }
 }
 
-EventPump::~EventPump() { close(); }
-
 void EventPump::close() {
-  std::lock_guard lock(gate_->mutex);
-  gate_->server = nullptr;
+  for (const auto& thread : threads_) thread->closed = true;
 }
 
 const std::shared_ptr<EventQueue>& EventPump::queue(int io_thread) const { return threads_[static_cast<size_t>(io_thread)]->queue; }

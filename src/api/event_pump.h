@@ -1,10 +1,9 @@
 // EventPump: brings the engine's events to the requests that wait for them, on the io thread where each lives.
 //
-// One EventQueue per io thread; the engine wakes an io thread at most once per step.
+// One EventQueue per io thread; the engine wakes an io thread at most once per step, by a write to an eventfd: without a lock.
 #pragma once
 
 #include <memory>
-#include <mutex>
 #include <unordered_map>
 #include <vector>
 
@@ -23,13 +22,11 @@ class EventSink {
 
 class EventPump {
  public:
-  /// `server` must live until close().
   explicit EventPump(http::Server& server);
-  ~EventPump();
 
   // Any thread.
   const std::shared_ptr<EventQueue>& queue(int io_thread) const;
-  /// Engine wake-ups do nothing from here on; the server may go.
+  /// Engine wake-ups do nothing from here on.
   void close();
 
   // On that io thread only.
@@ -40,11 +37,9 @@ class EventPump {
   size_t waiting(int io_thread) const;
 
  private:
-  struct Gate;
   struct Thread;
   static void drain(Thread& thread);
 
-  std::shared_ptr<Gate> gate_;
   std::vector<std::shared_ptr<Thread>> threads_;
 };
 

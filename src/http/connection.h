@@ -11,6 +11,7 @@
 #include <mutex>
 #include <string>
 #include <unordered_set>
+#include <vector>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -24,12 +25,14 @@
 namespace pagemill::http {
 
 class Connection;
+class Wakeup;
 
 /// One io thread: its context and the connections that live on it. Kept alive by them.
 struct IoThread {
   int index = 0;
   boost::asio::io_context context{1};
   std::unordered_set<std::shared_ptr<Connection>> connections;  // io thread only
+  std::vector<std::shared_ptr<Wakeup>> wakeups;                 // io thread only
   boost::asio::steady_timer sweep_timer{context};
   bool sweeping = false;
 };

@@ -14,6 +14,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "http/connection.h"
+#include "http/wakeup.h"
 
 namespace pagemill::http {
 namespace {
@@ -67,6 +68,7 @@ class AsioServer final : public Server {
           connection->close();
         }
         io->sweep_timer.cancel();
+        for (const auto& wakeup : io->wakeups) wakeup->close();
       });
     guards_.clear();
     if (!started_) {
@@ -112,6 +114,16 @@ class AsioServer final : public Server {
   int64_t unsent_bytes() const override { return shared_->unsent_bytes; }
   int io_threads() const override { return static_cast<int>(io_.size()); }
   void post(int io_thread, std::function<void()> task) override { asio::post(io_[static_cast<size_t>(io_thread)]->context, std::move(task)); }
+
+  std::function<void()> make_wakeup(int io_thread, std::function<void()> task) override {
+    const std::shared_ptr<IoThread>& io = io_[static_cast<size_t>(io_thread)];
+    auto wakeup = std::make_shared<Wakeup>(io->context, std::move(task));
+    asio::post(io->context, [io, wakeup] {
+      io->wakeups.push_back(wakeup);
+      wakeup->start();
+    });
+    return wakeup->signal();
+  }
 
   void stop_accepting() override {
     if (shared_->stopping.exchange(true)) return;

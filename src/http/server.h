@@ -105,6 +105,9 @@ class Server {
   virtual int io_threads() const = 0;
   /// Runs `task` on an io thread. Any thread.
   virtual void post(int io_thread, std::function<void()> task) = 0;
+  /// Returns a call that has `task` run on an io thread soon; calls before it has run are one. Any thread; it allocates nothing
+  /// and takes no lock. It may outlive the server and then does nothing.
+  virtual std::function<void()> make_wakeup(int io_thread, std::function<void()> task) = 0;
   /// Stops accepting and closes idle connections; answers what is under way, each with "Connection: close".
   virtual void stop_accepting() = 0;
 };

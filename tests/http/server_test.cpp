@@ -461,6 +461,41 @@ TEST_F(ServerTest, UnsentBytesAreThoseThatNobodyTook) {
   EXPECT_TRUE(eventually([&] { return server->unsent_bytes() == 0; }));
 }
 
+TEST_F(ServerTest, AWakeupRunsItsTaskOnceForAllSignalsBeforeIt) {
+  start();
+  std::latch running(1), let_go(1);
+  std::atomic<int> runs = 0;
+  std::atomic<std::thread::id> thread;
+  std::function<void()> wake = server->make_wakeup(0, [&] {
+    thread = std::this_thread::get_id();
+    if (++runs > 1) return;
+    running.count_down();
+    let_go.wait();
+  });
+  wake();
+  running.wait();
+  for (int i = 0; i < 100; ++i) wake();
+  let_go.count_down();
+  EXPECT_TRUE(eventually([&] { return runs == 2; }));
+  std::latch posted(1);
+  server->post(0, [&] {
+    EXPECT_EQ(thread.load(), std::this_thread::get_id());
+    posted.count_down();
+  });
+  posted.wait();
+  EXPECT_EQ(runs, 2);
+  server.reset();
+  wake();
+  EXPECT_EQ(runs, 2) << "nobody is left to run it";
+}
+
+TEST_F(ServerTest, AWakeupOfAServerThatNeverStartedDoesNothing) {
+  server = std::move(*Server::listen({.port = 0}));
+  const std::function<void()> wake = server->make_wakeup(0, [] { FAIL(); });
+  server.reset();
+  wake();
+}
+
 TEST_F(ServerTest, ListenNamesAnAddressInUse) {
   start();
   ServerOptions second;
