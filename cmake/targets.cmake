@@ -29,11 +29,6 @@ function(pm_add_library name)
   target_precompile_headers(${name} REUSE_FROM pagemill_pch)
 endfunction()
 
-# Where tests find their data. One file knows the checkout's path, so that a compiler cache serves the others in every checkout.
-add_library(pagemill_test_paths STATIC ${CMAKE_SOURCE_DIR}/tests/support/paths.cpp)
-target_include_directories(pagemill_test_paths PUBLIC ${CMAKE_SOURCE_DIR}/tests)
-target_compile_definitions(pagemill_test_paths PRIVATE PAGEMILL_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
-
 # The tests labelled `threads`: what a ThreadSanitizer build needs.
 add_custom_target(thread_tests)
 
