@@ -65,7 +65,7 @@ Outcome<NewSession> Accounts::open_session(const std::string& user_id, const Cli
   const std::string agent = utf8_prefix(client.user_agent, 200);
   Session session{new_id(), user_id, sha256(made.token), client.address, agent, now, now};
   std::vector<std::string> dropped;
-  PM_TRY(store_.write([&](Database& db) -> Outcome<void> {
+  auto written = store_.write([&](Database& db) -> Outcome<void> {
     dropped.clear();
     PM_ASSIGN(const auto alive, db.integer("SELECT COUNT(*) FROM users WHERE id = ? AND disabled = 0", user_id));
     if (alive.value_or(0) == 0) return missing("This user");
@@ -76,7 +76,8 @@ Outcome<NewSession> Accounts::open_session(const std::string& user_id, const Cli
                   session.address, session.user_agent));
     PM_TRY(db.run("UPDATE users SET last_seen_ms = ? WHERE id = ?", now, user_id));
     return {};
-  }));
+  });
+  PM_TRY(std::move(written));
   {
     std::lock_guard lock(mutex_);
     const auto user = users_.find(user_id);
@@ -95,11 +96,12 @@ Outcome<NewSession> Accounts::open_session(const std::string& user_id, const Cli
 }
 
 Outcome<void> Accounts::end_session(const std::string& user_id, const std::string& session_id) {
-  PM_TRY(store_.write([&](Database& db) -> Outcome<void> {
+  auto written = store_.write([&](Database& db) -> Outcome<void> {
     PM_TRY(db.run("DELETE FROM sessions WHERE id = ? AND user_id = ?", session_id, user_id));
     if (db.changes() == 0) return missing("This session");
     return {};
-  }));
+  });
+  PM_TRY(std::move(written));
   {
     std::lock_guard lock(mutex_);
     if (const auto hash = session_hashes_.find(session_id); hash != session_hashes_.end()) {
@@ -133,13 +135,14 @@ std::vector<Session> Accounts::sessions(const std::string& user_id) const {
 
 Outcome<Accounts::Reset> Accounts::create_reset(const std::string& user_id) {
   Reset reset{new_secret(), now_ms() + kResetMs};
-  PM_TRY(store_.write([&](Database& db) -> Outcome<void> {
+  auto written = store_.write([&](Database& db) -> Outcome<void> {
     PM_ASSIGN(const auto there, db.integer("SELECT COUNT(*) FROM users WHERE id = ?", user_id));
     if (there.value_or(0) == 0) return missing("This user");
     PM_TRY(db.run("DELETE FROM resets WHERE user_id = ?", user_id));
     PM_TRY(db.run("INSERT INTO resets(hash, user_id, expires_ms) VALUES(?, ?, ?)", Blob{sha256(reset.token)}, user_id, reset.expires_ms));
     return {};
-  }));
+  });
+  PM_TRY(std::move(written));
   return reset;
 }
 
@@ -162,14 +165,15 @@ Outcome<User> Accounts::reset_user(std::string_view token) {
 
 Outcome<User> Accounts::use_reset(std::string_view token, const std::string& password_hash) {
   std::string id;
-  PM_TRY(write_and_load([&](Database& db) -> Outcome<void> {
+  auto written = write_and_load([&](Database& db) -> Outcome<void> {
     PM_ASSIGN(id, owner_of_reset(db, token));
     PM_TRY(db.run("UPDATE users SET password = ? WHERE id = ?", password_hash, id));
     PM_TRY(db.run("DELETE FROM sessions WHERE user_id = ?", id));
     PM_TRY(db.run("DELETE FROM api_keys WHERE user_id = ?", id));
     PM_TRY(db.run("DELETE FROM resets WHERE user_id = ?", id));
     return {};
-  }));
+  });
+  PM_TRY(std::move(written));
   return *user(id);
 }
 
@@ -205,13 +209,14 @@ Outcome<std::pair<ApiKey, std::string>> Accounts::create_key(const std::string& 
   PM_TRY(check_text(name, "name", 1, limits::kChatNameChars));
   std::string secret = std::string(kKeyPrefix) + new_secret();
   ApiKey key{new_id(), user_id, std::move(name), secret.substr(0, kKeyPrefix.size() + 6), sha256(secret), scopes, now_ms(), std::nullopt, expires_ms};
-  PM_TRY(write_and_load([&](Database& db) -> Outcome<void> {
+  auto written = write_and_load([&](Database& db) -> Outcome<void> {
     PM_ASSIGN(const auto count, db.integer("SELECT COUNT(*) FROM api_keys WHERE user_id = ?", user_id));
     if (count.value_or(0) >= static_cast<int64_t>(limits::kChatKeysPerUser)) return refuse(429, "quota", fmt::format("An account has {} keys at most: remove one.", limits::kChatKeysPerUser));
     PM_TRY(db.run("INSERT INTO api_keys(id, user_id, name, prefix, hash, scopes, created_ms, expires_ms) VALUES(?, ?, ?, ?, ?, ?, ?, ?)", key.id, user_id, key.name, key.prefix, Blob{key.hash},
                   static_cast<int64_t>(key.scopes), key.created_ms, key.expires_ms));
     return {};
-  }));
+  });
+  PM_TRY(std::move(written));
   return std::pair(std::move(key), std::move(secret));
 }
 

@@ -125,11 +125,12 @@ Outcome<void> Accounts::apply(Loaded loaded) {
 
 Outcome<void> Accounts::write_and_load(std::function<Outcome<void>(Database&)> work) {
   std::lock_guard one(change_mutex_);
-  PM_TRY(store_.write([&](Database& db) -> Outcome<void> {
+  auto written = store_.write([&](Database& db) -> Outcome<void> {
     PM_TRY(work(db));
     PM_TRY(db.run(kBumpVersion));
     return {};
-  }));
+  });
+  PM_TRY(std::move(written));
   return load();
 }
 
@@ -157,10 +158,11 @@ bool Accounts::setup_needed() const {
 Outcome<User> Accounts::local_user() {
   const std::string id(kLocalUserId);
   if (const auto known = user(id)) return *known;
-  PM_TRY(write_and_load([&](Database& db) -> Outcome<void> {
+  auto written = write_and_load([&](Database& db) -> Outcome<void> {
     PM_TRY(db.run("INSERT OR IGNORE INTO users(id, email, name, role, password, created_ms) VALUES(?, 'local@localhost', 'Local user', 'admin', ?, ?)", id, kNoPassword, now_ms()));
     return {};
-  }));
+  });
+  PM_TRY(std::move(written));
   return *user(id);
 }
 
@@ -168,14 +170,15 @@ Outcome<User> Accounts::create_first(std::string email, std::string name, const 
   PM_ASSIGN(email, checked_email(std::move(email)));
   PM_TRY(check_text(name, "name", 1, limits::kChatNameChars));
   std::string id = new_id();
-  PM_TRY(write_and_load([&](Database& db) -> Outcome<void> {
+  auto written = write_and_load([&](Database& db) -> Outcome<void> {
     PM_ASSIGN(const auto others, db.integer("SELECT COUNT(*) FROM users WHERE NOT (id = ? AND password = ?)", kLocalUserId, kNoPassword));
     if (others.value_or(0) > 0) return refuse(409, "already_set_up", "This server has its first account already: sign in.");
     PM_TRY(db.run("UPDATE users SET email = ?, name = ?, role = 'admin', disabled = 0, password = ? WHERE id = ?", email, name, password_hash, kLocalUserId));
     if (db.changes() > 0) id = kLocalUserId;
     else PM_TRY(db.run("INSERT INTO users(id, email, name, role, password, created_ms) VALUES(?, ?, ?, 'admin', ?, ?)", id, email, name, password_hash, now_ms()));
     return {};
-  }));
+  });
+  PM_TRY(std::move(written));
   return *user(id);
 }
 
@@ -183,14 +186,15 @@ Outcome<User> Accounts::create(std::string email, std::string name, Role role, c
   PM_ASSIGN(email, checked_email(std::move(email)));
   PM_TRY(check_text(name, "name", 1, limits::kChatNameChars));
   const std::string id = new_id();
-  PM_TRY(write_and_load([&](Database& db) -> Outcome<void> {
+  auto written = write_and_load([&](Database& db) -> Outcome<void> {
     PM_ASSIGN(const auto taken, db.integer("SELECT COUNT(*) FROM users WHERE email = ?", email));
     if (taken.value_or(0) > 0) return refuse(409, "email_taken", "There is an account with this e-mail address already.", "email");
     PM_ASSIGN(const auto count, db.integer("SELECT COUNT(*) FROM users"));
     if (count.value_or(0) >= static_cast<int64_t>(limits::kChatUsers)) return refuse(429, "quota", "This server holds no more accounts.");
     PM_TRY(db.run("INSERT INTO users(id, email, name, role, password, created_ms) VALUES(?, ?, ?, ?, ?, ?)", id, email, name, to_string(role), password_hash, now_ms()));
     return {};
-  }));
+  });
+  PM_TRY(std::move(written));
   return *user(id);
 }
 
@@ -210,7 +214,7 @@ Outcome<User> Accounts::change(const std::string& user_id, Change change) {
     PM_ASSIGN(change.email, checked_email(std::move(*change.email)));
   }
   if (change.name) PM_TRY(check_text(*change.name, "name", 1, limits::kChatNameChars));
-  PM_TRY(write_and_load([&](Database& db) -> Outcome<void> {
+  auto written = write_and_load([&](Database& db) -> Outcome<void> {
     User before;
     PM_TRY(db.each(fmt::format("SELECT {} FROM users WHERE id = ?", kUserColumns), [&](const Row& row) { before = user_of(row); }, user_id));
     if (before.id.empty()) return missing("This user");
@@ -228,7 +232,8 @@ Outcome<User> Accounts::change(const std::string& user_id, Change change) {
     PM_TRY(db.run("DELETE FROM resets WHERE user_id = ?", user_id));
     if (disabled || role == Role::pending) PM_TRY(db.run("DELETE FROM api_keys WHERE user_id = ?", user_id));
     return {};
-  }));
+  });
+  PM_TRY(std::move(written));
   return *user(user_id);
 }
 

@@ -192,7 +192,7 @@ Outcome<Reply> save_draft(Call& call, const std::string& conversation_id) {
   PM_ASSIGN(const json::array* list, fields.array("documents", limits::kDocumentsPerMessage));
   PM_TRY(fields.done());
   PM_ASSIGN(const auto documents, read_attachments(list));
-  PM_TRY(call.site.store->write([&](Database& db) -> Outcome<void> {
+  auto written = call.site.store->write([&](Database& db) -> Outcome<void> {
     if (conversation_id != "new") PM_TRY(rows::conversation(db, call.user_id(), conversation_id));
     if (text.empty() && documents.empty()) {
       PM_TRY(db.run("DELETE FROM drafts WHERE user_id = ? AND conversation_id = ?", call.user_id(), conversation_id));
@@ -201,7 +201,8 @@ Outcome<Reply> save_draft(Call& call, const std::string& conversation_id) {
     PM_TRY(db.run("INSERT INTO drafts(user_id, conversation_id, text, documents, updated_ms) VALUES(?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET text = excluded.text, documents = excluded.documents, updated_ms = excluded.updated_ms",
                   call.user_id(), conversation_id, text, json::serialize(attachments_json(documents)), now_ms()));
     return {};
-  }));
+  });
+  PM_TRY(std::move(written));
   return no_content();
 }
 
@@ -235,12 +236,13 @@ Outcome<Reply> post_folder(Call& call) {
   PM_TRY(fields.done());
   PM_TRY(check_text(name, "name", 1, limits::kChatNameChars));
   const std::string id = new_id();
-  PM_TRY(call.site.store->write([&](Database& db) -> Outcome<void> {
+  auto written = call.site.store->write([&](Database& db) -> Outcome<void> {
     PM_ASSIGN(const auto count, db.integer("SELECT COUNT(*) FROM folders WHERE user_id = ?", call.user_id()));
     if (count.value_or(0) >= static_cast<int64_t>(limits::kChatFolders)) return refuse(429, "quota", fmt::format("There can be {} folders.", limits::kChatFolders));
     PM_TRY(db.run("INSERT INTO folders(id, user_id, name, position) VALUES(?, ?, ?, (SELECT coalesce(max(position), 0) + 1 FROM folders WHERE user_id = ?))", id, call.user_id(), name, call.user_id()));
     return {};
-  }));
+  });
+  PM_TRY(std::move(written));
   return one_folder(call, id, 201);
 }
 
@@ -250,20 +252,22 @@ Outcome<Reply> patch_folder(Call& call) {
   PM_ASSIGN(const auto position, fields.integer("position", 0, 1'000'000));
   PM_TRY(fields.done());
   if (name) PM_TRY(check_text(*name, "name", 1, limits::kChatNameChars));
-  PM_TRY(call.site.store->write([&](Database& db) -> Outcome<void> {
+  auto written = call.site.store->write([&](Database& db) -> Outcome<void> {
     PM_TRY(check_folder(db, call.user_id(), call.ids[0]));
     PM_TRY(db.run("UPDATE folders SET name = coalesce(?, name), position = coalesce(?, position) WHERE id = ?", name, position, call.ids[0]));
     return {};
-  }));
+  });
+  PM_TRY(std::move(written));
   return one_folder(call, call.ids[0], 200);
 }
 
 Outcome<Reply> delete_folder(Call& call) {
-  PM_TRY(call.site.store->write([&](Database& db) -> Outcome<void> {
+  auto written = call.site.store->write([&](Database& db) -> Outcome<void> {
     PM_TRY(check_folder(db, call.user_id(), call.ids[0]));
     PM_TRY(db.run("DELETE FROM folders WHERE id = ?", call.ids[0]));
     return {};
-  }));
+  });
+  PM_TRY(std::move(written));
   tell_folders(call);
   return no_content();
 }

@@ -198,11 +198,12 @@ void Documents::count_tokens_of_waiting() {
 }
 
 Outcome<void> Documents::remove(const std::string& user_id, const std::string& id) {
-  PM_TRY(site_.store->write([&](Database& db) -> Outcome<void> {
+  auto written = site_.store->write([&](Database& db) -> Outcome<void> {
     PM_TRY(rows::document(db, user_id, id));
     PM_TRY(db.run("DELETE FROM documents WHERE id = ?", id));
     return {};
-  }));
+  });
+  PM_TRY(std::move(written));
   unlink(site_.store->file_path(id).c_str());
   return {};
 }

@@ -204,10 +204,11 @@ Outcome<void> Site::use_setup_token(std::string_view token) {
 }
 
 Outcome<void> Site::set_signup(Signup signup) {
-  PM_TRY(store->write([&](Database& db) -> Outcome<void> {
+  auto written = store->write([&](Database& db) -> Outcome<void> {
     PM_TRY(db.run("INSERT INTO meta(key, value) VALUES('signup', ?) ON CONFLICT(key) DO UPDATE SET value = excluded.value", to_string(signup)));
     return {};
-  }));
+  });
+  PM_TRY(std::move(written));
   signup_ = signup;
   return {};
 }

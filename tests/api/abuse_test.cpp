@@ -74,12 +74,16 @@ TEST_F(AbuseTest, TenThousandAbortedRequestsLeakNothing) {
     raw.send(request);
     if (i % 10 == 0) raw.receive();
     raw.reset();
-    if (i % 100 == 99) EXPECT_TRUE(eventually([&] { return the_api->under_way() == 0; }));  // else the last ones' buffers would be counted
+    if (i % 100 == 99) {
+      EXPECT_TRUE(eventually([&] { return the_api->under_way() == 0; }));  // else the last ones' buffers would be counted
+    }
     if (i == kRequests / 2) half = resident_bytes();
   }
   expect_nothing_left();
   EXPECT_TRUE(eventually([&] { return server->connections() <= 1; }));
-  if (!kSanitized) EXPECT_LT(resident_bytes(), half + half / 50 + (1 << 20)) << "the second half made the process grow";
+  if (!kSanitized) {
+    EXPECT_LT(resident_bytes(), half + half / 50 + (1 << 20)) << "the second half made the process grow";
+  }
 }
 
 TEST_F(AbuseTest, AStreamThatNobodyReadsIsCutOff) {
