@@ -415,7 +415,8 @@ void* shared_variable_memory(const void* key, size_t bytes, size_t alignment) {
     found->block = e.block_number;
     std::memset(found->memory.get(), 0xFF, bytes);
     e.shared_bytes += bytes;
-    if (e.shared_bytes > shared_bytes_max()) fault(Place::here(), "the block uses more shared memory than the device has");
+    const size_t statics = (e.shared_bytes - e.dynamic_bytes + 1023) / 1024 * 1024;  // dynamic memory is aligned to 1 KB behind them
+    if (e.dynamic_bytes + statics > shared_bytes_max()) fault(Place::here(), "the block uses more shared memory than the device has");
   }
   return found->memory.get();
 }

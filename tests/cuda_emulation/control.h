@@ -14,7 +14,7 @@ struct DeviceOptions {
   size_t context_bytes = 0;               // taken from the start, as a real context is
   int major = 8, minor = 0;
   int multiprocessors = 4;                // few, so that persistent kernels loop
-  size_t shared_bytes_max = 163 * 1024;   // of a block
+  size_t shared_bytes_max = 99 * 1024;    // of a block: the least of the architectures that we build for
   bool present = true;                    // false: no device is there
   int driver = 13000;                     // cudaDriverGetVersion
 };
@@ -52,6 +52,10 @@ struct Traffic {
   uint64_t shared_conflicts = 0;                               // passes on top of those
   uint64_t copied_accesses = 0, copied_conflicts = 0;          // likewise of what cp.async puts there, which no instruction waits for
   uint64_t global_read_bytes = 0;                              // asked for
+  // What must come from memory, of the sectors read: every one in a large() range, however often, and each other one once (it then
+  // lies in L2: queries, tables, sums).
+  uint64_t large_read_sectors = 0, small_distinct_sectors = 0;
+  uint64_t memory_read_sectors() const { return large_read_sectors + small_distinct_sectors; }
   double copied_conflict_share() const { return copied_accesses ? static_cast<double>(copied_conflicts) / static_cast<double>(copied_accesses) : 0; }
   double conflict_share() const { return shared_accesses ? static_cast<double>(shared_conflicts) / static_cast<double>(shared_accesses) : 0; }
 };
@@ -61,6 +65,8 @@ class TrafficCounter {
   ~TrafficCounter();
   TrafficCounter(const TrafficCounter&) = delete;
   TrafficCounter& operator=(const TrafficCounter&) = delete;
+  /// Weights, keys and values: too large for L2 to keep in a real model, so that reading them twice costs twice.
+  void large(const void* begin, size_t bytes);
   Traffic read() const;
   void clear();
 };

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <tuple>
+#include <unordered_set>
 
 #include "control.h"
 #include "executor.h"
@@ -11,6 +12,8 @@ namespace emulated {
 namespace {
 
 thread_local Traffic traffic;
+thread_local std::vector<std::pair<uint64_t, uint64_t>> large_ranges;  // sectors [first, second)
+thread_local std::unordered_set<uint64_t> small_sectors;
 
 struct Entry {
   AccessLog::Entry access;
@@ -22,14 +25,24 @@ auto key(const Entry& entry) {
 }
 
 /// Distinct 32-byte sectors that one warp access touches.
-uint64_t sectors(const Entry* first, const Entry* last) {
+std::vector<uint64_t> sectors(const Entry* first, const Entry* last) {
   std::vector<uint64_t> touched;
   for (const Entry* entry = first; entry != last; ++entry) {
     const uint64_t begin = entry->access.address / 32, end = (entry->access.address + entry->access.bytes - 1) / 32;
     for (uint64_t sector = begin; sector <= end; ++sector) touched.push_back(sector);
   }
   std::sort(touched.begin(), touched.end());
-  return static_cast<uint64_t>(std::unique(touched.begin(), touched.end()) - touched.begin());
+  touched.erase(std::unique(touched.begin(), touched.end()), touched.end());
+  return touched;
+}
+
+void count_read(const std::vector<uint64_t>& touched) {
+  traffic.global_read_sectors += touched.size();
+  for (const uint64_t sector : touched) {
+    const bool large = std::any_of(large_ranges.begin(), large_ranges.end(), [&](const auto& range) { return sector >= range.first && sector < range.second; });
+    if (large) ++traffic.large_read_sectors;
+    else traffic.small_distinct_sectors += small_sectors.insert(sector).second;
+  }
 }
 
 /// The hardware serves 128 bytes at a time: all lanes of a 4-byte access, 16 of an 8-byte one, 8 of a 16-byte one. A pass reads or
@@ -60,10 +73,10 @@ void count_banks(const Entry* first, const Entry* last) {
 void account(const Entry* first, const Entry* last) {
   switch (first->access.kind) {
     case Access::global_read:
-      traffic.global_read_sectors += sectors(first, last);
+      count_read(sectors(first, last));
       for (const Entry* entry = first; entry != last; ++entry) traffic.global_read_bytes += entry->access.bytes;
       break;
-    case Access::global_write: traffic.global_write_sectors += sectors(first, last); break;
+    case Access::global_write: traffic.global_write_sectors += sectors(first, last).size(); break;
     case Access::shared_read: case Access::shared_write: case Access::shared_copied: count_banks(first, last); break;
   }
 }
@@ -100,9 +113,18 @@ void account_block(Thread* threads, int count) {
 TrafficCounter::TrafficCounter() {
   counting = true;
   traffic = {};
+  large_ranges.clear();
+  small_sectors.clear();
 }
 TrafficCounter::~TrafficCounter() { counting = false; }
 Traffic TrafficCounter::read() const { return traffic; }
-void TrafficCounter::clear() { traffic = {}; }
+void TrafficCounter::clear() {
+  traffic = {};
+  small_sectors.clear();
+}
+void TrafficCounter::large(const void* begin, size_t bytes) {
+  const auto address = reinterpret_cast<uint64_t>(begin);
+  large_ranges.emplace_back(address / 32, (address + bytes + 31) / 32);
+}
 
 }  // namespace emulated

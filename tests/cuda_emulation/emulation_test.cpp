@@ -333,6 +333,20 @@ TEST_F(EmulationTest, CountsSectorsAndConflicts) {
   EXPECT_EQ(traffic.shared_conflicts, 4u * 7u + 31u); // all in the same banks
 }
 
+TEST_F(EmulationTest, CountsWhatMustComeFromMemory) {
+  const uint4* in = device(std::vector<uint4>(64));
+  float* sink = device(std::vector<float>(32));
+  emulated::TrafficCounter counter;
+  for (int i = 0; i < 2; ++i) ASSERT_EQ(fault_of(read_columns, {.grid = 1, .block = 32, .dynamic_shared_bytes = 32 * 16 * 8}, in, sink, 1), "");
+  EXPECT_EQ(counter.read().global_read_sectors, 32u);
+  EXPECT_EQ(counter.read().memory_read_sectors(), 16u);  // the second time from L2
+  counter.clear();
+  counter.large(in, 256);
+  for (int i = 0; i < 2; ++i) ASSERT_EQ(fault_of(read_columns, {.grid = 1, .block = 32, .dynamic_shared_bytes = 32 * 16 * 8}, in, sink, 1), "");
+  EXPECT_EQ(counter.read().large_read_sectors, 16u);     // 8 sectors, each time
+  EXPECT_EQ(counter.read().small_distinct_sectors, 8u);
+}
+
 __global__ void set_value(int* at, int value) { *at = value; }
 __global__ void add_one(int* at) { *at += 1; }
 

@@ -18,9 +18,15 @@ std::unique_ptr<TestStep> plain_step(int32_t rows) {
 
 const std::vector<int32_t> kRows = {1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 63, 64, 65, 255, 256, 257};
 
-class Types : public OpTest, public testing::WithParamInterface<DType> {
+/// A type on a device whose blocks may use so much shared memory: it decides how the products for few rows are cut.
+struct TypeOnDevice {
+  DType dtype;
+  size_t shared_bytes_max;
+};
+class Types : public OpTest, public testing::WithParamInterface<TypeOnDevice> {
  protected:
-  OpRig::Options options() const { return {.dtype = GetParam()}; }
+  void SetUp() override { emulated::reset_device({.shared_bytes_max = GetParam().shared_bytes_max}); }
+  OpRig::Options options() const { return {.dtype = GetParam().dtype}; }
 };
 
 void check_linear(OpRig& rig, int32_t rows, int64_t in, int64_t out, bool with_bias, bool out_f32) {
@@ -115,6 +121,15 @@ TEST_P(Types, Norms) {
   }
 }
 
+TEST_P(Types, GatedAndNormsInTwentyOrdersOfThreads) {
+  OpRig rig(options());
+  for (uint64_t order = 1; order <= 20; ++order) {
+    emulated::set_thread_order(order);
+    check_gated(rig, 1 + static_cast<int32_t>(order % 9), 136, 24);
+    check_norm(rig, 1 + static_cast<int32_t>(order % 3), 256 + 8 * static_cast<int64_t>(order), order % 2 == 0);
+  }
+}
+
 TEST_P(Types, ElementwiseAndGathers) {
   OpRig rig(options());
   for (uint64_t order = 1; order <= 20; ++order) {
@@ -164,7 +179,10 @@ TEST_P(Types, EmbedsTokensOfTheHostAndOfTheStepBefore) {
   rig.expect_close(x, 0, 1e-6f, "embed");
 }
 
-INSTANTIATE_TEST_SUITE_P(Cuda, Types, testing::Values(DType::f16, DType::bf16), [](const auto& each) { return std::string(to_string(each.param)); });
+INSTANTIATE_TEST_SUITE_P(Cuda, Types,
+                         testing::Values(TypeOnDevice{DType::f16, 99 * 1024}, TypeOnDevice{DType::bf16, 99 * 1024}, TypeOnDevice{DType::f16, 163 * 1024},
+                                         TypeOnDevice{DType::bf16, 227 * 1024}),
+                         [](const auto& each) { return std::string(to_string(each.param.dtype)) + "_" + std::to_string(each.param.shared_bytes_max / 1024) + "KB"; });
 
 // --- Attention -------------------------------------------------------------------------------------------------------------
 
@@ -275,6 +293,16 @@ TEST_P(Attention, PrefillOfChunksBesideDecodes) {
     OpRig rig(options());
     emulated::set_thread_order(order++);
     check_attention(rig, heads(), cases, 0, false, "prefill of " + std::to_string(cases[0].rows) + " after " + std::to_string(cases[0].context - cases[0].rows));
+  }
+}
+
+TEST_P(Attention, InTwentyOrdersOfThreads) {
+  if (heads().heads * heads().head_dim > 600) return;  // seconds each; the other tests give these some orders too
+  for (uint64_t order = 401; order <= 420; ++order) {
+    OpRig rig(options());
+    emulated::set_thread_order(order);
+    const auto some = static_cast<int32_t>(order % 4);
+    check_attention(rig, heads(), {{30 + some, 1}, {15 + some, 2 + some}}, 0, order % 2 == 0, "order " + std::to_string(order));
   }
 }
 

@@ -10,7 +10,7 @@ BUGS = {
     # The last block of a context is left out.
     "tile_off_by_one": ("block < range.last; block += P::kWarps, ahead", "block + 1 < range.last; block += P::kWarps, ahead"),
     # The accumulator's columns are taken for another lane's.
-    "wrong_fragment_lane": ("(mine + g * dim + n * 8 + 2 * t)", "(mine + g * dim + n * 8 + 2 * (t ^ 1))"),
+    "wrong_fragment_lane": ("swizzled(g, n * 8 + 2 * t);", "swizzled(g, n * 8 + 2 * (t ^ 1));"),
     # The first split's share of the context is forgotten when the splits are put together.
     "lost_split": ("for (int s = 0; s < splits; ++s) {", "for (int s = 1; s < splits; ++s) {"),
 }

@@ -138,12 +138,14 @@ class Report {
 };
 
 inline cuda::KernelContext context_of_device() {
-  int device = 0, sms = 0, major = 0, minor = 0;
+  int device = 0, sms = 0, major = 0, minor = 0, shared_bytes = 0;
   GPU_CHECK(cudaGetDevice(&device));
   GPU_CHECK(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, device));
   GPU_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
   GPU_CHECK(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+  GPU_CHECK(cudaDeviceGetAttribute(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
   cuda::KernelContext context;
+  context.block_shared_bytes = static_cast<size_t>(shared_bytes);
   context.multiprocessors = sms;
   context.arch = 10 * major + minor;
   context.programmatic = context.arch >= 90;

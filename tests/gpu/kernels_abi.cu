@@ -15,7 +15,9 @@ extern "C" {
 
 /// Once; `workspace` is zeroed and holds pm_product_workspace_bytes().
 void pm_set_up(void* stream, int multiprocessors, int arch, int programmatic, int deterministic, void* workspace) {
-  context = {static_cast<cudaStream_t>(stream), multiprocessors, arch, programmatic != 0, deterministic != 0, workspace};
+  int device = 0, shared_bytes = 0;
+  if (cudaGetDevice(&device) != cudaSuccess || cudaDeviceGetAttribute(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != cudaSuccess) return;
+  context = {static_cast<cudaStream_t>(stream), multiprocessors, arch, programmatic != 0, deterministic != 0, workspace, static_cast<size_t>(shared_bytes)};
 }
 size_t pm_product_workspace_bytes() { return product_workspace_bytes(); }
 size_t pm_attention_workspace_bytes(int heads, int dim) { return attention_workspace_bytes(heads, dim); }

@@ -63,6 +63,9 @@ __device__ void load_pieces(unsigned char* to, const unsigned char* from, int bl
   }
 }
 
+/// Where a warp's result for dimension d of row h stands: four rows of 8 dimensions, which a warp writes at once, lie in different banks.
+__host__ __device__ constexpr int swizzled(int h, int d) { return d ^ h % 4 * 8; }
+
 /// Puts the warps' results together: out[h, d] (or the split's partial) from each warp's max, sum and unnormalised output.
 template <class T, int dim>
 __device__ void combine_warps(const float* outs, const float2* states, int heads_here, T* out, float* partial, float2* partial_state, int splits) {
@@ -77,7 +80,7 @@ __device__ void combine_warps(const float* outs, const float2* states, int heads
     for (int w = 0; w < kWarps; ++w) {
       const float share = ptx::exp2_fast(states[w * 16 + h].x - top);
       sum += states[w * 16 + h].y * share;
-      value += outs[w * Plan<dim>::kPartialFloats + item] * share;
+      value += ptx::load_shared_f32(outs + w * Plan<dim>::kPartialFloats + h * dim + swizzled(h, d)) * share;
     }
     if (splits == 1) {
       out[item] = from_float<T>(value / sum);
@@ -209,8 +212,9 @@ __global__ void __launch_bounds__(Plan<dim>::kWarps* kWarp) decode_kernel(const 
   float* const mine = outs + warp * P::kPartialFloats;
 #pragma unroll
   for (int n = 0; n < dim / 8; ++n) {
-    *reinterpret_cast<float2*>(mine + g * dim + n * 8 + 2 * t) = make_float2(attended.out[n][0], attended.out[n][1]);
-    *reinterpret_cast<float2*>(mine + (g + 8) * dim + n * 8 + 2 * t) = make_float2(attended.out[n][2], attended.out[n][3]);
+    const int d = swizzled(g, n * 8 + 2 * t);  // of row g + 8 too
+    ptx::store_shared_8(mine + g * dim + d, make_float2(attended.out[n][0], attended.out[n][1]));
+    ptx::store_shared_8(mine + (g + 8) * dim + d, make_float2(attended.out[n][2], attended.out[n][3]));
   }
   if (t == 0) {
     states[warp * 16 + g] = make_float2(attended.max[0], attended.sum[0]);

@@ -4,7 +4,7 @@
 // consecutive (row, head of the group) pairs of one sequence and one KV head, so that keys and values are read once for the
 // whole group and the causal edge is narrow (128 / group rows).
 // Grid: (tiles, kv_heads); tiles is bounded by the host, ⌈rows · group / 128⌉ + sequences, and found on the device; those with the longest
-//   contexts start first. Block: 8 warps of 16 pairs each (4 at dim 256); keys and values arrive 64 tokens at a time in two stages.
+//   contexts start first. Block: 8 warps of 16 pairs each (4 at dim 256); keys and values arrive 64 (16) tokens at a time in two stages.
 // Bytes: per tile its context's keys and values (from L2 mostly). FLOPs: 4 · pairs · context · dim. Expected: 60 % of mma.sync's rate.
 #include "backend/cuda/attention_hopper.h"
 #include "backend/cuda/attention_runs.h"
@@ -17,7 +17,7 @@ template <int dim>
 struct Plan {
   static constexpr int kWarps = dim > 128 ? 4 : 8;
   static constexpr int kRows = kWarps * 16;
-  static constexpr int kPieces = dim > 128 ? 2 : 4;   // of 16 tokens, a stage
+  static constexpr int kPieces = dim > 128 ? 1 : 4;   // of 16 tokens, a stage; more spill where outputs take 128 registers
   static constexpr int kTokens = kPieces * kPieceTokens;
   static constexpr int kStageBytes = 2 * kPieces * kv_piece_bytes(dim);
   static constexpr size_t kSharedBytes = size_t{2} * kStageBytes;
@@ -42,7 +42,7 @@ __device__ void load_stage(unsigned char* to, const PrefillParams& p, const int3
 }
 
 template <class T, int dim>
-__global__ void __launch_bounds__(Plan<dim>::kWarps* kWarp) prefill_kernel(const PrefillParams p, const T* q, T* out) {
+__global__ void __launch_bounds__(Plan<dim>::kWarps* kWarp, 1) prefill_kernel(const PrefillParams p, const T* q, T* out) {
   using P = Plan<dim>;
   constexpr int kPiece = kv_piece_bytes(dim);
   unsigned char* const shared = dynamic_shared<unsigned char>();

@@ -60,6 +60,7 @@ Result<MachineLimits> measure_cuda(int device) {
   KernelContext context;
   context.stream = stream.get();
   context.multiprocessors = properties.multiProcessorCount;
+  context.block_shared_bytes = properties.sharedMemPerBlockOptin;
   context.arch = 10 * properties.major + properties.minor;
 
   MachineLimits limits;

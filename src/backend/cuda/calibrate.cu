@@ -2,6 +2,7 @@
 //
 // read_once: [bytes / 16] 16-byte loads, four in flight per thread, one xor each; 8 blocks of 256 threads per multiprocessor. Must read
 // `bytes` once: expected 93 % of the datasheet's bandwidth.
+// fill: [count] values of bf16 written once, the same grid; it is not timed.
 #include "backend/cuda/calibrate_kernels.h"
 #include "backend/cuda/device_math.h"
 

@@ -74,6 +74,7 @@ Result<void> CudaBackend::open() {
   context_.stream = stream_.get();
   context_.multiprocessors = properties.multiProcessorCount;
   context_.arch = options_.arch > 0 ? options_.arch : arch;
+  context_.block_shared_bytes = properties.sharedMemPerBlockOptin;
   context_.programmatic = context_.arch >= 90;
   context_.deterministic = options_.deterministic;
   device_.isa = fmt::format("sm_{}", context_.arch);

@@ -25,6 +25,7 @@ struct KernelContext {
   bool programmatic = false;   // sm_90 on
   bool deterministic = false;
   void* product_workspace = nullptr;  // product_workspace_bytes(), zeroed once; without it few tiles leave multiprocessors idle
+  size_t block_shared_bytes = kPortableSharedBytes;  // what a block may use on this device (cudaDeviceProp::sharedMemPerBlockOptin): never a guess
 };
 
 // --- Rows (rows.cu) -------------------------------------------------------------------------------------------------------------

@@ -56,6 +56,7 @@ __device__ __forceinline__ uint4 load_shared_16(const void* shared) { return *st
 __device__ __forceinline__ void store_shared_16(void* shared, uint4 v) { *static_cast<uint4*>(shared) = v; }
 __device__ __forceinline__ float load_shared_f32(const float* shared) { return *shared; }
 __device__ __forceinline__ void store_shared_f32(float* shared, float v) { *shared = v; }
+__device__ __forceinline__ void store_shared_8(float* shared, float2 v) { *reinterpret_cast<float2*>(shared) = v; }
 
 // --- Tensor cores ---------------------------------------------------------------------------------------------------------
 /// Four 8 × 8 matrices of 16-bit elements: lanes 8i … 8i+7 give the rows' addresses of matrix i; r[i] of lane 4·g + t is (g, 2t…2t+1).
@@ -94,6 +95,9 @@ __device__ __forceinline__ float exp2_fast(float x) {
 /// Barrier `id` (1 … 15) of `threads` threads of the block.
 __device__ __forceinline__ void barrier_sync(int id, int threads) { asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
 __device__ __forceinline__ void barrier_arrive(int id, int threads) { asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory"); }
+
+/// Ends the grid with an error: for a kernel that should not have been launched here.
+__device__ __forceinline__ void trap() { asm volatile("trap;"); }
 
 // --- Programmatic dependent launch (sm_90 on; nothing elsewhere, where a kernel starts after the one before has ended) ------------
 /// Waits until the kernel ahead in the stream has ended and its writes are visible. Every block of every kernel calls it before

@@ -2,7 +2,7 @@
 //
 // Shapes: x [M, K] (K a multiple of 8), weights [N, K]; M is padded to 8, 16, 32 or 64 columns of mma.sync, whose 16 rows are
 // weight rows (a "unit", skinny_ops.h), so that at M = 1 the tensor cores do the dot products for free. A tile is 2 units.
-// Grid: two blocks per multiprocessor. The work is the sequence of (tile, chunk of 512 of k), cut into equal
+// Grid: as many blocks as fit on the multiprocessors at once, two on each where shared memory allows. The work is the sequence of (tile, chunk of 512 of k), cut into equal
 //   runs, one per block ("stream-K"): a tile that is cut is added up by the block that ends it last, in the order of k. Short products
 //   have one tile per block instead, of one unit at M = 1.
 //   Within a chunk each of the 8 warps takes a turn of 64; their sums meet in shared memory in a fixed order.
@@ -11,8 +11,10 @@
 //   cores reads 16 bytes at once, conflict-free, without ldmatrix: a sum over k may pair k in any order, so in a turn of 32
 //   lane 4·g + t takes elements 8·t … 8·t + 7 of row g, for weights and x alike, and calls them k = 2·t, 2·t + 1, 2·t + 8, 2·t + 9
 //   of two products.
-// Bytes: the weights once (2·N·K) and x once per tile from L2 (M·K·2 · N / 32). 192 KB are in flight per multiprocessor, the
-//   first before the previous kernel has ended (programmatic launch). Expected: 95 % of the read bandwidth from 200 MB on at M ≤ 8.
+// Bytes: the weights once (2·N·K) and x once per tile from L2 (M·K·2 · N / 32). 192 KB are in flight per multiprocessor on sm_90
+//   (3 stages, 112 KB a block), the first before the previous kernel has ended (programmatic launch); 2 stages in 80 KB a block
+//   elsewhere: 128 KB in flight on sm_80, 64 KB where a block may use 99 KB (sm_86, 89, 120), several times bandwidth · latency there.
+//   Expected: 95 % of the read bandwidth from 200 MB on at M ≤ 8.
 // Order of sums: by k within a warp, by warp, by run. Deterministic mode cuts no tile, so that it is the same for every M.
 #include "backend/cuda/skinny_hopper.h"
 #include "backend/cuda/skinny_ops.h"
@@ -25,13 +27,33 @@ constexpr int kTurn = 64;                          // elements of k that a warp 
 constexpr int kSliceBytes = kWarp * 16;            // what one copy instruction of a warp brings
 constexpr int kChunkTurns = kWarps;                // a chunk: one turn of every warp
 
-template <int units>
+/// Stages of the ring where a block may use 227 KB (sm_90 to sm_110), and everywhere else. What an architecture does not launch is not
+/// compiled for it.
+constexpr int kManyStages = 3, kPortableStages = 2;
+__host__ __device__ constexpr bool compiled_for([[maybe_unused]] int stages) {
+#ifdef __CUDA_ARCH__
+  return (__CUDA_ARCH__ >= 900 && __CUDA_ARCH__ < 1200) == (stages == kManyStages);
+#else
+  return true;
+#endif
+}
+
+template <int units, int stages>
 struct Ring {
   static constexpr int kSlices = 4 * units;        // rows g and g + 8 of each unit, two halves of 32
-  static constexpr int kStages = 3;
+  static constexpr int kStages = stages;
   static constexpr int kWarpBytes = kStages * kSlices * kSliceBytes;
   static constexpr int kSumFloats = units * kUnitRows * 8;            // of one warp and 8 columns
   static constexpr size_t kSharedBytes = size_t{kWarps} * kWarpBytes + 2 * kWarps * kSumFloats * sizeof(float);
+  /// Where a warp puts its sum of column m and row n of the tile. Its lanes write 8 rows of columns 0, 2, 4, 6 or 1, 3, 5, 7 and read
+  /// 8 rows of both units of columns 2·i and 2·i + 1 at once: the swizzle puts either into 32 banks.
+  __host__ __device__ static constexpr int sum_at(int m, int n) { return m * (units * kUnitRows) + (n ^ ((m / 2 ^ m % 2) * 8 % (units * kUnitRows))); }
+  static_assert(stages != kPortableStages || kSharedBytes + 1024 <= kPortableSharedBytes);  // static variables and alignment beside it
+
+  /// How many blocks a multiprocessor holds at once; each takes 1 KB for itself.
+  static int blocks_at_once(const KernelContext& c) {
+    return max(1, min(units == 1 ? 4 : 2, static_cast<int>((c.block_shared_bytes + 1024) / (kSharedBytes + 1024))));
+  }
 };
 
 /// The work, cut into one run of chunks per block. Everything about it is arithmetic without 64-bit divisions: a block's first load waits for it.
@@ -57,10 +79,11 @@ struct Work {
 template <int units, int columns>
 constexpr int kSlotFloats = units * kUnitRows * columns * 8;
 
-template <class T, class Op, int units, int columns>
-__global__ void __launch_bounds__(kWarps * kWarp, units == 1 ? 4 : columns <= 2 ? 2 : 1)
-    skinny_kernel(const Op op, const T* x, int rows, int in, int turns, const Work work, float* partial, int* arrived) {
-  using R = Ring<units>;
+template <class T, class Op, int units, int columns, int stages>
+__global__ void __launch_bounds__(kWarps * kWarp, units == 1 ? (stages == kManyStages ? 4 : 3) : columns <= 2 ? 2 : 1)
+    skinny_kernel(const Op op, const T* x, int rows, int in, const Work work, float* partial, int* arrived) {
+  if constexpr (!compiled_for(stages)) return ptx::trap();
+  using R = Ring<units, stages>;
   PM_SHARED(last_to_arrive, int);
   unsigned char* const shared = dynamic_shared<unsigned char>();
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
@@ -168,28 +191,30 @@ __global__ void __launch_bounds__(kWarps * kWarp, units == 1 ? 4 : columns <= 2 
     }
     at += last_chunk - first_chunk;
     const bool whole = first_chunk == 0 && last_chunk == work.chunks;
-    float* const slot = partial + (static_cast<int64_t>(blockIdx.x) * 2 + (tile == first_tile ? 0 : 1)) * kSlotFloats<units, columns>;
+    float* const slot = partial + (static_cast<int64_t>(blockIdx.x) * 2 + (tile * work.chunks <= work.run_begin(blockIdx.x) ? 0 : 1)) * kSlotFloats<units, columns>;
 
     // --- The warps' sums, 8 columns at a time; two buffers, so that one barrier a time is enough --------------------------------------
 #pragma unroll
     for (int col = 0; col < columns; ++col) {
       float* const mine = sums + (buffer * kWarps + warp) * R::kSumFloats;
+      const int here = min(rows - col * 8, 8);
+      if (2 * t < here) {  // the others hold columns that do not exist
 #pragma unroll
-      for (int u = 0; u < units; ++u) {
-        float2* to = reinterpret_cast<float2*>(mine + u * (kUnitRows * 8) + g * 8 + 2 * t);
-        to[0] = make_float2(c[u][col][0], c[u][col][1]);
-        to[8 * 8 / 2] = make_float2(c[u][col][2], c[u][col][3]);
+        for (int u = 0; u < units; ++u) {
+#pragma unroll
+          for (int e = 0; e < 4; ++e) ptx::store_shared_f32(mine + R::sum_at(2 * t + e % 2, u * kUnitRows + g + e / 2 * 8), c[u][col][e]);
+        }
       }
       __syncthreads();
-      const int here = min(rows - col * 8, 8);
       for (int item = threadIdx.x; item < units * 8 * here; item += kWarps * kWarp) {
         const int j = item % 8, u = item / 8 % units, m = item / (8 * units);
-        const float* from = sums + buffer * (kWarps * R::kSumFloats) + u * (kUnitRows * 8) + j * 8 + m;
+        const float* const from = sums + buffer * (kWarps * R::kSumFloats);
+        const int at_low = R::sum_at(m, u * kUnitRows + j), at_high = R::sum_at(m, u * kUnitRows + 8 + j);
         float low = 0, high = 0;
 #pragma unroll
         for (int v = 0; v < kWarps; ++v) {
-          low += from[v * R::kSumFloats];
-          high += from[v * R::kSumFloats + 64];
+          low += ptx::load_shared_f32(from + v * R::kSumFloats + at_low);
+          high += ptx::load_shared_f32(from + v * R::kSumFloats + at_high);
         }
         if (whole) {
           op.emit(tile * units + u, j, col * 8 + m, low, high);
@@ -235,22 +260,30 @@ constexpr size_t kCounterBytes = size_t{kTilesMax} * sizeof(int);
 
 /// How the work is cut. Adding up a cut tile costs some 3 µs at the end: where every tile can have a block of its own at once, and
 /// K is short, none is cut.
-template <int units, int columns>
-Work plan_work(const KernelContext& c, int units_of_op, int turns) {
-  const int tiles = (units_of_op + units - 1) / units, chunks = (turns + kChunkTurns - 1) / kChunkTurns, at_once = (units == 1 ? 4 : 2) * c.multiprocessors;
+template <class R>
+Work plan_work(const KernelContext& c, int units, int units_of_op, int turns) {
+  const int tiles = (units_of_op + units - 1) / units, chunks = (turns + kChunkTurns - 1) / kChunkTurns, each = R::blocks_at_once(c), at_once = each * c.multiprocessors;
   const bool whole_tiles = c.deterministic || c.product_workspace == nullptr || tiles > kTilesMax || (tiles <= at_once && chunks <= 16);
-  return Work::make(tiles, chunks, whole_tiles ? min(tiles, at_once) : min(min(2 * c.multiprocessors, kBlocksMax), tiles * chunks), whole_tiles);
+  return Work::make(tiles, chunks, whole_tiles ? min(tiles, at_once) : min(min(min(each, 2) * c.multiprocessors, kBlocksMax), tiles * chunks), whole_tiles);
+}
+
+template <class T, class Op, int units, int columns, int stages>
+cudaError_t launch_stages(const KernelContext& c, const Op& op, const T* x, int rows, int in) {
+  using R = Ring<units, stages>;
+  const int turns = (in + kTurn - 1) / kTurn;
+  const Work work = plan_work<R>(c, units, op.units(), turns);
+  auto* const arrived = static_cast<int*>(c.product_workspace);
+  auto* const partial = reinterpret_cast<float*>(static_cast<unsigned char*>(c.product_workspace) + kCounterBytes);
+  return launch(skinny_kernel<T, Op, units, columns, stages>,
+                {.grid = static_cast<unsigned>(work.blocks), .block = kWarps * kWarp, .dynamic_shared_bytes = R::kSharedBytes, .programmatic = c.programmatic},
+                c.stream, op, x, rows, in, work, partial, arrived);
 }
 
 template <class T, class Op, int units, int columns>
 cudaError_t launch_skinny(const KernelContext& c, const Op& op, const T* x, int rows, int in) {
-  const int turns = (in + kTurn - 1) / kTurn;
-  const Work work = plan_work<units, columns>(c, op.units(), turns);
-  auto* const arrived = static_cast<int*>(c.product_workspace);
-  auto* const partial = reinterpret_cast<float*>(static_cast<unsigned char*>(c.product_workspace) + kCounterBytes);
-  return launch(skinny_kernel<T, Op, units, columns>,
-                {.grid = static_cast<unsigned>(work.blocks), .block = kWarps * kWarp, .dynamic_shared_bytes = Ring<units>::kSharedBytes, .programmatic = c.programmatic},
-                c.stream, op, x, rows, in, turns, work, partial, arrived);
+  // By the device, not by c.arch: with --cuda-arch 80 a Hopper runs what is compiled for it.
+  if (c.block_shared_bytes >= kHopperSharedBytes) return launch_stages<T, Op, units, columns, kManyStages>(c, op, x, rows, in);
+  return launch_stages<T, Op, units, columns, kPortableStages>(c, op, x, rows, in);
 }
 
 template <class T, class Op>

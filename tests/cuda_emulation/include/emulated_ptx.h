@@ -76,6 +76,7 @@ inline uint4 load_shared_16(const void* shared, PM_PLACE) { return counted_load<
 inline void store_shared_16(void* shared, uint4 v, PM_PLACE) { counted_store(Access::shared_write, shared, v, place); }
 inline float load_shared_f32(const float* shared, PM_PLACE) { return counted_load<float>(Access::shared_read, shared, place); }
 inline void store_shared_f32(float* shared, float v, PM_PLACE) { counted_store(Access::shared_write, shared, v, place); }
+inline void store_shared_8(float* shared, float2 v, PM_PLACE) { counted_store(Access::shared_write, shared, v, place); }
 
 inline void ldmatrix_x4(uint32_t (&r)[4], const void* shared_row, PM_PLACE) {
   ::emulated::check_aligned(shared_row, 16, place);
@@ -101,6 +102,8 @@ inline float exp2_fast(float x) { return std::exp2(x); }
 
 inline void barrier_sync(int id, int threads, PM_PLACE) { ::emulated::barrier_sync(id, threads, false, place); }
 inline void barrier_arrive(int id, int threads, PM_PLACE) { ::emulated::barrier_arrive(id, threads, place); }
+
+[[noreturn]] inline void trap(PM_PLACE) { ::emulated::fault(place, "trap"); }
 
 // A kernel starts after the one before has ended.
 inline void wait_for_previous_kernel() {}
