@@ -49,7 +49,9 @@ Error Database::error(std::string_view what) const {
   if (kind == SQLITE_FULL) return {ErrorCode::io, "The disk is full: nothing was saved. Free some space and try again.", ""};
   if (kind == SQLITE_BUSY || kind == SQLITE_LOCKED) return {ErrorCode::io, "The database is locked by another program; try again.", ""};
   if (kind == SQLITE_CORRUPT || kind == SQLITE_NOTADB) return {ErrorCode::io, "The database is damaged: restore a backup (see `pagemill backup --help`).", ""};
-  return {ErrorCode::io, fmt::format("The data could not be stored or read ({}); nothing was changed.", sqlite3_errstr(code)), ""};
+  if (kind == SQLITE_READONLY || kind == SQLITE_CANTOPEN || kind == SQLITE_PERM)
+    return {ErrorCode::io, "The data folder cannot be written to: its disk or its files are read-only. Nothing was changed.", ""};
+  return {ErrorCode::io, fmt::format("The data could not be stored or read ({}): the disk of the data folder fails. Nothing was changed.", sqlite3_errstr(code)), ""};
 }
 
 }  // namespace pagemill::chat

@@ -1,6 +1,7 @@
 // One answer under way (jobs.h). Members belong to the jobs' thread, but for those marked: under Jobs' mutex.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -10,6 +11,8 @@
 #include "chat/jobs.h"
 
 namespace pagemill::chat {
+
+constexpr std::chrono::milliseconds kSaveEvery{1'000};
 
 struct Jobs::Job {
   JobRequest request;
@@ -23,12 +26,17 @@ struct Jobs::Job {
   std::string text;                                    // whole; written under mutex
   size_t start_bytes = 0;                              // of the text: what was there before
   size_t published = 0, published_utf16 = 0;           // written under mutex
-  size_t saved = 0;
+  std::atomic<size_t> saved{0};                        // what the store has of it; after the start the store's thread writes it
+  std::atomic<bool> saving{false};                     // a part is on its way there
   int64_t prompt_tokens = 0, tokens = 0;
   EngineUsage usage;
   FinishReason reason = FinishReason::stop;
   Clock::time_point opened, last_token, delta_at, saved_at, status_at;
   std::optional<Clock::time_point> first_token;
+  Message end;                                         // how it ended
+  bool unsaved = false;                                // it has ended, and the disk does not take it yet; under mutex
+  std::string shown_error;                             // then: why; under mutex
+  Clock::time_point retry_at;
 };
 
 }  // namespace pagemill::chat

@@ -5,12 +5,10 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <future>
 
 #include <fmt/format.h>
 
 #include "base/limits.h"
-#include "base/log.h"
 #include "chat/fields.h"
 #include "chat/job.h"
 
@@ -18,7 +16,7 @@ namespace pagemill::chat {
 namespace {
 
 using std::chrono::milliseconds;
-constexpr milliseconds kDeltaEvery{33}, kSaveEvery{1'000};
+constexpr milliseconds kDeltaEvery{33};
 
 }  // namespace
 
@@ -63,6 +61,7 @@ bool Jobs::open(JobRequest request) {
   std::lock_guard lock(mutex_);
   size_t of_user = 0;
   for (const auto& [id, job] : jobs_) {
+    if (job->unsaved) continue;
     if (job->request.conversation_id == request.conversation_id) return false;
     of_user += job->request.user_id == request.user_id;
   }
@@ -134,19 +133,28 @@ void Jobs::stop_user(const std::string& user_id) {
 
 bool Jobs::busy(const std::string& conversation_id) const {
   std::lock_guard lock(mutex_);
-  return std::any_of(jobs_.begin(), jobs_.end(), [&](const auto& entry) { return entry.second->request.conversation_id == conversation_id; });
+  return std::any_of(jobs_.begin(), jobs_.end(), [&](const auto& entry) { return !entry.second->unsaved && entry.second->request.conversation_id == conversation_id; });
+}
+
+bool Jobs::closing_asked() const {
+  std::lock_guard lock(mutex_);
+  return closing_;
 }
 
 size_t Jobs::running() const {
   std::lock_guard lock(mutex_);
-  return jobs_.size();
+  return static_cast<size_t>(std::count_if(jobs_.begin(), jobs_.end(), [](const auto& entry) { return !entry.second->unsaved; }));
 }
 
 void Jobs::overlay(std::vector<Message>& messages) const {
   std::lock_guard lock(mutex_);
   for (Message& message : messages) {
     if (message.status != "generating" || !message.generation_id) continue;
-    if (const auto found = jobs_.find(*message.generation_id); found != jobs_.end()) message.text = found->second->text.substr(0, found->second->published);
+    const auto found = jobs_.find(*message.generation_id);
+    if (found == jobs_.end()) continue;
+    const Job& job = *found->second;
+    message.text = job.text.substr(0, job.published);
+    if (job.unsaved) message.status = "failed", message.error = job.shown_error, message.stats = job.end.stats;
   }
 }
 
@@ -162,6 +170,7 @@ void Jobs::run() {
       std::lock_guard lock(mutex_);
       closing = closing_;
       for (auto& [id, job] : jobs_) {
+        if (job->unsaved) continue;
         if (job->to_begin && !job->stop_asked) begin_now.push_back(job);
         if (job->stop_asked && !job->stopped) stop_now.push_back(job);
       }
@@ -181,7 +190,10 @@ void Jobs::run() {
       std::lock_guard lock(mutex_);
       for (auto& [id, job] : jobs_) left.push_back(job);
     }
-    for (const auto& job : left) finish(*job, "interrupted", problem_json({503, "shutting_down", "The server was stopped while it was answering."}));
+    for (const auto& job : left) {
+      if (job->unsaved) write_end(*job);
+      else finish(*job, "interrupted", problem_json({503, "shutting_down", "The server was stopped while it was answering."}));
+    }
     return;
   }
 }
@@ -263,13 +275,18 @@ Jobs::Clock::time_point Jobs::tend(Clock::time_point now) {
   Clock::time_point next = now + std::chrono::hours(1);
   for (const auto& job : all) {
     if (job->collected) continue;
+    if (job->unsaved) {
+      if (now >= job->retry_at) write_end(*job);
+      next = std::min(next, now + kSaveEvery);
+      continue;
+    }
     if (job->published < job->text.size()) {
       if (now - job->delta_at >= kDeltaEvery) publish_delta(*job), job->delta_at = now;
       else next = std::min(next, job->delta_at + kDeltaEvery);
     }
     if (job->saved < job->text.size()) {
-      if (now - job->saved_at >= kSaveEvery) save_part(*job), job->saved_at = now;
-      else next = std::min(next, job->saved_at + kSaveEvery);
+      if (now - job->saved_at >= kSaveEvery && !job->saving) save_part(store_, job), job->saved_at = now;
+      next = std::min(next, std::max(now, job->saved_at) + kSaveEvery);
     }
     if (!job->first_token && job->session && now - job->status_at >= kSaveEvery) publish_status(*job, "queued"), job->status_at = now;
     if (!job->first_token) next = std::min(next, now + kSaveEvery);
@@ -291,73 +308,6 @@ void Jobs::publish_status(Job& job, std::string_view status) {
   if (status == "queued") ahead = engine_.stats().waiting;
   hub_.publish(job.request.user_id, "generation",
                json::object{{"id", *job.request.message.generation_id}, {"conversation_id", job.request.conversation_id}, {"message_id", job.request.message.id}, {"status", status}, {"ahead", std::move(ahead)}});
-}
-
-void Jobs::save_part(Job& job) {
-  std::string part = job.text.substr(job.saved);
-  job.saved = job.text.size();
-  store_.post([conversation = job.request.conversation_id, message = job.request.message.id, part = std::move(part)](Database& db) { return rows::append_part(db, conversation, message, part); });
-}
-
-std::string Jobs::stats_json(const Job& job) {
-  const auto ms = [](auto duration) { return std::chrono::duration_cast<milliseconds>(duration).count(); };
-  if (!job.first_token) return {};
-  const double seconds = std::chrono::duration<double>(job.last_token - *job.first_token).count();
-  json::value rate = nullptr;
-  if (job.tokens > 1 && seconds > 0) rate = static_cast<double>(job.tokens - 1) / seconds;
-  return json::serialize(json::object{{"ttft_ms", ms(*job.first_token - job.opened)},
-                                      {"duration_ms", ms(job.last_token - job.opened)},
-                                      {"queued_ms", job.usage.queued_ns / kNsPerMs},
-                                      {"tokens_per_second", std::move(rate)},
-                                      {"prompt_tokens", job.usage.prompt_tokens ? job.usage.prompt_tokens : job.prompt_tokens},
-                                      {"cached_tokens", job.usage.cached_tokens},
-                                      {"answer_tokens", job.usage.output_tokens ? job.usage.output_tokens : job.tokens}});
-}
-
-void Jobs::finish(Job& job, std::string status, std::string error) {
-  std::shared_ptr<Job> kept;
-  const auto forget = [&] {
-    std::lock_guard lock(mutex_);
-    by_tag_.erase(job.tag);
-    for (auto it = jobs_.begin(); it != jobs_.end(); ++it)
-      if (it->second.get() == &job) {
-        kept = std::move(it->second);
-        jobs_.erase(it);
-        return;
-      }
-  };
-  job.session.reset();
-  if (job.collected) {
-    forget();
-    return job.collected(status == "done" || status == "length" ? job.text : std::string());
-  }
-  if (job.published < job.text.size()) publish_delta(job);
-  if (auto parsed = parse_json(error); parsed && parsed->is_object()) error = json::serialize(parsed->at("error"));
-  Message message = job.request.message;
-  message.text = job.text;
-  message.status = status;
-  message.error = error;
-  message.stats = stats_json(job);
-  // The job stays until its end is on the disk, so that whoever asks meanwhile sees the whole text.
-  std::promise<Outcome<void>> written;
-  auto outcome = written.get_future();
-  store_.post([&](Database& db) -> Outcome<void> {
-    if (job.saved < job.text.size()) PM_TRY(rows::append_part(db, job.request.conversation_id, message.id, std::string_view(job.text).substr(job.saved)));
-    PM_TRY(rows::end_generation(db, *message.generation_id, message.status, message.error, message.stats, now_ms()));
-    PM_TRY(db.run("UPDATE conversations SET unread = 1 WHERE id = ?", job.request.conversation_id));
-    PM_TRY(rows::touch(db, job.request.conversation_id, std::nullopt, now_ms()));
-    PM_ASSIGN(const auto seq, db.integer("SELECT seq FROM messages WHERE id = ?", message.id));
-    if (!seq) return {};  // the user and all that was theirs is gone
-    return rows::index_message(db, job.request.user_id, *seq, std::string_view(job.text).substr(0, job.start_bytes), job.text);
-  }, [&](Outcome<void> result) { written.set_value(std::move(result)); });
-  if (const Outcome<void> result = outcome.get(); !result) {
-    log_error("an answer could not be written down: {}", result.error().message);
-    message.status = "failed";
-    message.error = json::serialize(parse_json(problem_json(result.error()))->at("error"));
-  }
-  forget();
-  hub_.publish(job.request.user_id, "message", json::object{{"conversation_id", job.request.conversation_id}, {"message", message_json(message)}, {"head_id", nullptr}});
-  if (on_end_) on_end_({job.request.user_id, job.request.conversation_id, std::move(message)});
 }
 
 }  // namespace pagemill::chat

@@ -2,7 +2,8 @@
 // the text down as it grows, and ends whether or not anybody looks.
 //
 // One thread reads all sessions. At most thirty times a second and job it publishes what has come; once a second it hands what is new to the
-// store. After a kill the text up to there is kept and the answer is marked interrupted.
+// store. After a kill the text up to there is kept and the answer is marked interrupted. Where the disk is full or fails, the text is kept in
+// memory and offered again every second; an answer that ends meanwhile is shown as failed (`storage`) until the disk takes it.
 #pragma once
 
 #include <functional>
@@ -50,7 +51,7 @@ class Jobs {
   void stop_conversation(const std::string& conversation_id);
   void stop_user(const std::string& user_id);
   bool busy(const std::string& conversation_id) const;
-  /// Puts the text of running jobs into messages just read from the store.
+  /// Puts the text of running jobs, and of those that the disk has not taken, into messages just read from the store.
   void overlay(std::vector<Message>& messages) const;
   size_t running() const;
   /// One answer without a message, such as a title: collected and given to `done` on the jobs' thread. Empty where it failed.
@@ -61,6 +62,7 @@ class Jobs {
   struct Job;
   using Clock = std::chrono::steady_clock;
 
+  bool closing_asked() const;
   void run();
   void take_events();
   void take(Job& job, SessionEvent& event);
@@ -68,11 +70,13 @@ class Jobs {
   void begin(Job& job);
   void publish_delta(Job& job);
   void publish_status(Job& job, std::string_view status);
-  void save_part(Job& job);
+  static void save_part(Store& store, const std::shared_ptr<Job>& job);
   void finish(Job& job, std::string status, std::string error);
+  void write_end(Job& job);
+  Outcome<void> store_end(Job& job);
+  std::shared_ptr<Job> forget(const Job& job);
   static std::string stats_json(const Job& job);
   Clock::time_point tend(Clock::time_point now);
-  Job* find(const std::string& generation_id);
 
   Store& store_;
   EventHub& hub_;

@@ -28,11 +28,11 @@ Outcome<void> outcome_of(Result<void> result) {
 
 fs::path database_path(const fs::path& data_dir) { return data_dir / "chat.db"; }
 
-Result<void> make_folder(const fs::path& folder) {
+Result<void> make_folder(const fs::path& folder, std::string_view flag = "data-dir") {
   std::error_code code;
   fs::create_directories(folder, code);
   if (!code) fs::permissions(folder, fs::perms::owner_all, code);
-  if (code) return fail(ErrorCode::io, fmt::format("the data folder {} cannot be made: {}. Choose another with --data-dir", folder.string(), code.message()), "data-dir");
+  if (code) return fail(ErrorCode::io, fmt::format("the folder {} cannot be made or used: {}. Choose another{}", folder.string(), code.message(), flag == "data-dir" ? " with --data-dir" : ""), std::string(flag));
   return {};
 }
 
@@ -54,7 +54,9 @@ Result<std::unique_ptr<Store>> Store::open(const fs::path& data_dir, Use use) {
   if (store->lock_file_ < 0) return fail(ErrorCode::io, fmt::format("the data folder {} cannot be written to; choose another with --data-dir", data_dir.string()), "data-dir");
   if (use == Use::server && flock(store->lock_file_, LOCK_EX | LOCK_NB) != 0)
     return fail(ErrorCode::unavailable, fmt::format("another server uses the data folder {}: stop it, or choose another with --data-dir", data_dir.string()), "data-dir");
-  PM_ASSIGN(store->writer_, open_writer(data_dir));
+  auto writer = open_writer(data_dir);
+  if (!writer) return tl::unexpected(std::move(writer).error().within(fmt::format("the data folder {} (--data-dir)", data_dir.string())));
+  store->writer_ = std::move(*writer);
   store->thread_ = std::thread([raw = store.get()] { raw->run_writer(); });
   return store;
 }
@@ -138,13 +140,13 @@ fs::path default_data_dir() {
   return fs::path(home && *home ? home : ".") / ".local/share/pagemill";
 }
 
-Result<void> back_up(const fs::path& data_dir, const fs::path& target) {
-  if (!fs::exists(database_path(data_dir)))
-    return fail(ErrorCode::not_found, fmt::format("{} holds no chat data; name the server's folder with --data-dir", data_dir.string()), "data-dir");
-  if (fs::exists(target)) return fail(ErrorCode::invalid_argument, fmt::format("{} exists already: name a folder that does not", target.string()), "target");
-  PM_TRY(make_folder(target / "files"));
+namespace {
+
+Result<void> copy_data(const fs::path& data_dir, const fs::path& target) {
+  PM_TRY(make_folder(target / "files", "target"));
   PM_ASSIGN(auto database, Database::open(database_path(data_dir), Database::Mode::read_write));
   PM_TRY(database->run("VACUUM INTO ?", database_path(target).string()));
+  chmod(database_path(target).c_str(), 0600);
   // Files are written before the row that names them and never change, so what the copy of the database names is there.
   std::error_code code;
   for (const fs::directory_entry& entry : fs::directory_iterator(data_dir / "files", code)) {
@@ -154,6 +156,26 @@ Result<void> back_up(const fs::path& data_dir, const fs::path& target) {
   }
   if (code) return fail(ErrorCode::io, fmt::format("{} cannot be read: {}", (data_dir / "files").string(), code.message()));
   return {};
+}
+
+}  // namespace
+
+Result<void> back_up(const fs::path& data_dir, const fs::path& target) {
+  PM_TRY(check_has_data(data_dir));
+  if (fs::exists(target)) return fail(ErrorCode::invalid_argument, fmt::format("{} exists already: name a folder that does not", target.string()), "target");
+  auto copied = copy_data(data_dir, target);
+  if (!copied) {  // half a copy would look like one
+    std::error_code ignored;
+    fs::remove_all(target, ignored);
+    return tl::unexpected(std::move(copied).error().within(fmt::format("no backup was made in {}", target.string())));
+  }
+  return {};
+}
+
+Result<void> check_has_data(const fs::path& data_dir) {
+  std::error_code code;
+  if (fs::exists(database_path(data_dir), code)) return {};
+  return fail(ErrorCode::not_found, fmt::format("{} holds no chat data; name the server's folder with --data-dir", data_dir.string()), "data-dir");
 }
 
 int64_t now_ms() { return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count(); }

@@ -92,7 +92,9 @@ class Store {
 
 /// $XDG_DATA_HOME/pagemill, or ~/.local/share/pagemill.
 std::filesystem::path default_data_dir();
-/// A consistent copy of database and files in the new folder `target`; a server may be running.
+/// An error that names --data-dir where no server has kept anything.
+Result<void> check_has_data(const std::filesystem::path& data_dir);
+/// A consistent copy of database and files in the new folder `target`; a server may be running. Where it fails, `target` is gone again.
 Result<void> back_up(const std::filesystem::path& data_dir, const std::filesystem::path& target);
 
 int64_t now_ms();
