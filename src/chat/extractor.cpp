@@ -21,7 +21,7 @@ namespace pagemill::chat {
 namespace {
 
 constexpr std::chrono::seconds kWallTime{30};
-constexpr size_t kErrorBytes = 4'096;
+constexpr size_t kErrorBytes = 4'096, kWarnings = 100;
 
 struct Finished {
   std::string output, errors;
@@ -144,9 +144,26 @@ Outcome<Extracted> read_answer(const Finished& finished) {
   auto parsed = parse_json(finished.output);
   if (!parsed || !parsed->is_object()) return refuse(400, "damaged", "This document is damaged: it could not be read.");
   const json::object& answer = parsed->get_object();
-  if (const json::value* error = answer.if_contains("error")) return refuse(400, std::string(error->at("reason").get_string()), std::string(error->at("message").get_string()));
-  Extracted extracted{std::string(answer.at("kind").get_string()), {std::string(answer.at("text").get_string())}, std::string(answer.at("encoding").get_string()), {}};
-  for (const json::value& warning : answer.at("warnings").get_array()) extracted.warnings.emplace_back(warning.get_string());
+  // A hostile document may have taken the child over: nothing that it says is relied on.
+  const auto text = [](const json::object& object, std::string_view name) -> std::optional<std::string> {
+    const json::value* value = object.if_contains(name);
+    return value && value->is_string() ? std::optional(std::string(value->get_string())) : std::nullopt;
+  };
+  const auto damaged = [] { return refuse(400, "damaged", "This document is damaged: it could not be read."); };
+  if (const json::value* error = answer.if_contains("error")) {
+    const auto reason = error->is_object() ? text(error->get_object(), "reason") : std::nullopt, message = error->is_object() ? text(error->get_object(), "message") : std::nullopt;
+    if (!reason || !message || reason->size() > kErrorBytes || message->size() > kErrorBytes) return damaged();
+    return refuse(400, *reason, *message);
+  }
+  const auto kind = text(answer, "kind"), content = text(answer, "text"), encoding = text(answer, "encoding");
+  const json::value* warnings = answer.if_contains("warnings");
+  if (!kind || (*kind != "text" && *kind != "docx") || !content || !encoding || encoding->size() > kErrorBytes || !warnings || !warnings->is_array() || warnings->get_array().size() > kWarnings) return damaged();
+  if (content->size() > limits::kDocumentTextBytes) return refuse(400, "too_large", "This document holds too much text.");
+  Extracted extracted{*kind, {*content}, *encoding, {}};
+  for (const json::value& warning : warnings->get_array()) {
+    if (!warning.is_string() || warning.get_string().size() > kErrorBytes) return damaged();
+    extracted.warnings.emplace_back(warning.get_string());
+  }
   return extracted;
 }
 

@@ -1,4 +1,6 @@
 // Documents over HTTP: read in a confined child, counted, cut to fit; hostile files end as an error of their own.
+#include <fstream>
+
 #include "chat/docx.h"
 #include "chat/extractor.h"
 #include "chat_fixture.h"
@@ -116,17 +118,74 @@ TEST_F(ChatDocumentTest, HostileArchivesAndXml) {
   EXPECT_EQ(b.get("/me").status, 200);
 }
 
+/// Offsets of a ZIP's central directory entries.
+std::vector<size_t> central_entries(const std::string& zip) {
+  std::vector<size_t> all;
+  for (size_t at = zip.find("PK\x01\x02"); at != std::string::npos; at = zip.find("PK\x01\x02", at + 4)) all.push_back(at);
+  return all;
+}
+
+TEST_F(ChatDocumentTest, ArchivesThatLie) {
+  start();
+  Browser b = admin();
+  const std::string good = make_docx("<w:p><w:r><w:t>x</w:t></w:r></w:p>");
+  const std::vector<size_t> entries = central_entries(good);
+  ASSERT_EQ(entries.size(), 2u);
+  std::string claims = good;  // 4 GB unpacked, says the directory: nothing is allocated on its word
+  claims.replace(entries[1] + 24, 4, "\xFF\xFF\xFF\xFF");
+  EXPECT_EQ(read(b, "claims.docx", claims), "ready");
+  std::string overlap = good;  // both entries claim the whole file
+  for (const size_t at : entries) overlap.replace(at + 20, 4, std::string{static_cast<char>(good.size() & 0xFF), static_cast<char>(good.size() >> 8), 0, 0});
+  EXPECT_EQ(read(b, "overlap.docx", overlap), "bomb");
+  std::string beyond = good;  // begins behind the end
+  beyond.replace(entries[1] + 42, 4, "\xF0\xFF\xFF\x7F");
+  EXPECT_EQ(read(b, "beyond.docx", beyond), "damaged");
+  EXPECT_EQ(read(b, "nested.docx", make_zip({{"[Content_Types].xml", "<x/>"}, {"word/document.xml", good}})), "damaged");
+}
+
+TEST_F(ChatDocumentTest, WordPartsThatHideSomething) {
+  start();
+  Browser b = admin();
+  const std::string document = R"(<w:document xmlns:w="w" xmlns:r="r"><w:body><w:altChunk r:id="rId9"/><w:p><w:hyperlink r:id="rId8"><w:r><w:t>the link's text</w:t></w:r></w:hyperlink></w:p></w:body></w:document>)";
+  const std::string relations = R"x(<Relationships><Relationship Id="rId8" Type="hyperlink" Target="javascript:alert(1)" TargetMode="External"/><Relationship Id="rId9" Type="aFChunk" Target="evil.html"/></Relationships>)x";
+  ASSERT_EQ(read(b, "chunk.docx", make_zip({{"[Content_Types].xml", "<x/>"}, {"word/document.xml", document}, {"word/_rels/document.xml.rels", relations}, {"word/evil.html", "<script>alert(2)</script>"}})), "ready");
+  const std::string said = text(b);
+  EXPECT_NE(said.find("the link's text"), std::string::npos) << said;
+  EXPECT_EQ(said.find("javascript"), std::string::npos) << said;
+  EXPECT_EQ(said.find("script"), std::string::npos) << said;
+}
+
+TEST_F(ChatDocumentTest, AReaderThatWasTakenOverHarmsNobody) {
+  std::filesystem::create_directories(data_dir_);
+  const std::filesystem::path stub = data_dir_ / "reader";
+  options.chat.extractor = stub;
+  const std::vector<std::pair<std::string, std::string>> stubs{{"kill -SEGV $$", "damaged"}, {"exit 1", "damaged"}, {"echo '[]'", "damaged"}, {"echo '{}'", "damaged"}, {"echo '{\"error\":5}'", "damaged"},
+                                                               {"echo '{\"error\":{\"reason\":[],\"message\":null}}'", "damaged"}, {R"(echo '{"kind":"text","text":7,"encoding":"UTF-8","warnings":[]}')", "damaged"},
+                                                               {R"(echo '{"kind":"exe","text":"x","encoding":"UTF-8","warnings":[]}')", "damaged"}, {R"(echo '{"kind":"text","text":"x","encoding":"UTF-8","warnings":[{}]}')", "damaged"},
+                                                               {"yes", "too_large"}};
+  start();
+  Browser b = admin();
+  for (const auto& [body, reason] : stubs) {
+    std::ofstream(stub) << "#!/bin/sh\n" << body << "\n";
+    std::filesystem::permissions(stub, std::filesystem::perms::owner_all);
+    EXPECT_EQ(read(b, "x.txt", "text"), reason) << body;
+  }
+  EXPECT_EQ(b.get("/me").status, 200);
+}
+
 TEST_F(ChatDocumentTest, HostileNamesAreShownAndNeverUsed) {
   start();
   Browser b = admin();
-  const std::vector<std::pair<std::string, std::string>> names{{"..%2F..%2Fetc%2Fpasswd", "passwd"}, {"%2Fetc%2Fpasswd", "passwd"}, {"CON", "CON"}, {".htaccess", ".htaccess"}, {"a%E2%80%AEgpj.exe", "agpj.exe"}, {"..%5C..%5Cwindows.ini", "windows.ini"},
+  const std::vector<std::pair<std::string, std::string>> names{{"pwn.html", "pwn.html"}, {"pwn.svg", "pwn.svg"}, {"pwn.xhtml", "pwn.xhtml"}, {"..%2F..%2Fetc%2Fpasswd", "passwd"}, {"%2Fetc%2Fpasswd", "passwd"}, {"CON", "CON"}, {".htaccess", ".htaccess"}, {"a%E2%80%AEgpj.exe", "agpj.exe"}, {"..%5C..%5Cwindows.ini", "windows.ini"},
                                                                {"%3Cimg%20src=x%3E.txt", "<img src=x>.txt"}, {"a%0D%0ASet-Cookie:%20x=y", "aSet-Cookie: x=y"}};
   for (const auto& [sent, shown] : names) {
-    const Answer answer = b.upload(sent, "text");
+    const std::string bytes = "<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>";
+    const Answer answer = b.upload(sent, bytes);
     ASSERT_EQ(answer.status, 202) << sent << answer.body;
     EXPECT_EQ(answer.text("name"), shown);
     const Answer file = b.get("/documents/" + answer.text("id") + "/file");
-    EXPECT_EQ(file.body, "text");
+    EXPECT_EQ(file.body, bytes);
+    EXPECT_EQ(file.header("X-Content-Type-Options"), "nosniff");
     EXPECT_EQ(file.header("Content-Type"), "application/octet-stream");
     EXPECT_TRUE(file.header("Content-Disposition").starts_with("attachment;"));
     EXPECT_NE(file.header("Content-Security-Policy").find("sandbox"), std::string::npos);
@@ -134,6 +193,7 @@ TEST_F(ChatDocumentTest, HostileNamesAreShownAndNeverUsed) {
   }
   EXPECT_EQ(b.upload(std::string(4'096, 'a'), "text").status, 400);
   EXPECT_EQ(b.upload("", "text").status, 400);
+  EXPECT_EQ(b.upload("a%00b.txt", "text").status, 400);
   for (const auto& entry : std::filesystem::directory_iterator(data_dir_ / "files")) EXPECT_TRUE(chat::is_id(entry.path().filename().string())) << entry.path();
   EXPECT_EQ(b.send("POST", "/chat/api/documents?name=big", std::string((20 << 20) + 1, 'x'), {}, "application/octet-stream").reason(), "too_large");
 }
