@@ -113,9 +113,19 @@ Outcome<ChatSampling> read_sampling(const json::object& sampling, const Sampling
   return out;
 }
 
+SamplingDefaults page_sampling(SamplingDefaults given) {
+  if (given.temperature || given.top_p || given.top_k || given.min_p) return given;
+  given.temperature = 0.6f;
+  given.top_p = 0.9f;
+  return given;
+}
+
 json::object sampling_json(const SamplingDefaults& defaults) {
   const SamplingParams p = default_sampling(defaults);
-  return {{"temperature", p.temperature}, {"top_p", p.top_p}, {"top_k", p.top_k}, {"min_p", p.min_p}, {"repetition_penalty", p.repetition_penalty}, {"presence_penalty", p.presence_penalty}, {"frequency_penalty", p.frequency_penalty}};
+  // The shortest decimal that means this float: 0.6, not 0.6000000238418579.
+  const auto number = [](float value) { return std::strtod(fmt::format("{}", value).c_str(), nullptr); };
+  return {{"temperature", number(p.temperature)}, {"top_p", number(p.top_p)}, {"top_k", p.top_k}, {"min_p", number(p.min_p)}, {"repetition_penalty", number(p.repetition_penalty)},
+          {"presence_penalty", number(p.presence_penalty)}, {"frequency_penalty", number(p.frequency_penalty)}};
 }
 
 json::array prompt_messages(const std::string& system_prompt, const std::vector<Message>& branch) {

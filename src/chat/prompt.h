@@ -43,6 +43,9 @@ struct ChatSampling {
   std::vector<std::string> stop;
 };
 Outcome<ChatSampling> read_sampling(const json::object& sampling, const SamplingDefaults& defaults);
+/// What the page samples with where nothing is said: what the operator or the model's generation config gives; where that is silent, Llama 3's
+/// own values (temperature 0.6, top_p 0.9) rather than the API's 1, at which a small model rambles.
+SamplingDefaults page_sampling(SamplingDefaults given);
 /// The server's own defaults as the page shows them.
 json::object sampling_json(const SamplingDefaults& defaults);
 

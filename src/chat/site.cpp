@@ -12,6 +12,7 @@
 #include "chat/jobs.h"
 #include "chat/key_authenticator.h"
 #include "chat/monitor.h"
+#include "chat/prompt.h"
 #include "chat/titles.h"
 #include "text/text_model.h"
 
@@ -63,7 +64,16 @@ Result<void> Site::start() {
   return {};
 }
 
-Site::Site(SiteOptions options_of, EngineHandle& engine_of) : options(std::move(options_of)), engine(engine_of) {}
+namespace {
+
+SiteOptions with_page_sampling(SiteOptions options) {
+  options.sampling = page_sampling(options.sampling);
+  return options;
+}
+
+}  // namespace
+
+Site::Site(SiteOptions options_of, EngineHandle& engine_of) : options(with_page_sampling(std::move(options_of))), engine(engine_of) {}
 Site::~Site() { close(); }
 
 void Site::close() {

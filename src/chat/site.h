@@ -38,7 +38,7 @@ struct SiteOptions {
   std::filesystem::path data_dir;
   std::optional<Signup> signup;              // none = what an admin has set, at first closed
   std::vector<std::string> model_names;      // the first is reported
-  SamplingDefaults sampling;
+  SamplingDefaults sampling;                 // where these are silent: page_sampling (prompt.h)
   std::string root_path;
   std::string version;
   std::filesystem::path extractor = "/proc/self/exe";   // run as `EXTRACTOR extract-document …`

@@ -4,6 +4,7 @@
 #include "chat/documents.h"
 #include "chat/fields.h"
 #include "chat/login_throttle.h"
+#include "chat/prompt.h"
 #include "chat/template_text.h"
 #include "chat/time_zone.h"
 #include "chat/titles.h"
@@ -25,6 +26,18 @@ TEST(TemplateText, SystemValues) {
   EXPECT_EQ(system_value("CURRENT_DATETIME", values), "2023-11-15 06:13");
   EXPECT_EQ(system_value("CURRENT_WEEKDAY", values), "Wednesday");
   EXPECT_EQ(system_value("nonsense", values), std::nullopt);
+}
+
+TEST(PageSampling, IsCalmerThanTheApisUnlessSomebodyChose) {
+  EXPECT_EQ(json::serialize(sampling_json(page_sampling({}))), R"({"temperature":6E-1,"top_p":9E-1,"top_k":0,"min_p":0E0,"repetition_penalty":1E0,"presence_penalty":0E0,"frequency_penalty":0E0})");
+  SamplingDefaults chosen;
+  chosen.top_k = 20;
+  EXPECT_EQ(page_sampling(chosen).temperature, std::nullopt);
+  EXPECT_EQ(page_sampling(chosen).top_p, std::nullopt);
+  SamplingDefaults longest;
+  longest.max_new_tokens = 100;
+  EXPECT_EQ(page_sampling(longest).temperature, 0.6f);
+  EXPECT_EQ(page_sampling(longest).max_new_tokens, 100);
 }
 
 TEST(TimeZone, OffsetsChangeWithTheSeason) {
