@@ -18,6 +18,8 @@ User user_of(const Row& row) {
   return {row.text(0), row.text(1), row.text(2), parse_role(row.text(3)).value_or(Role::pending), row.integer(4) != 0, row.text(5), row.text(6), row.integer(7), row.maybe_integer(8)};
 }
 
+}  // namespace
+
 Outcome<std::string> checked_email(std::string email) {
   std::transform(email.begin(), email.end(), email.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
   const size_t at = email.find('@');
@@ -26,8 +28,6 @@ Outcome<std::string> checked_email(std::string email) {
     return refuse(400, "invalid_argument", "The e-mail address must look like name@example.org.", "email");
   return email;
 }
-
-}  // namespace
 
 std::string_view to_string(Role role) { return role == Role::admin ? "admin" : role == Role::user ? "user" : "pending"; }
 std::optional<Role> parse_role(std::string_view text) {

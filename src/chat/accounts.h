@@ -39,6 +39,8 @@ struct User {
   uint64_t tenant() const;
 };
 json::object user_json(const User& user);
+/// In lower case, or what is wrong with it.
+Outcome<std::string> checked_email(std::string email);
 
 struct Session {
   std::string id, user_id, token_hash, address, user_agent;

@@ -28,10 +28,13 @@ struct Opened {
 
 tl::unexpected<Error> failure(const chat::Problem& problem) { return fail(ErrorCode::invalid_argument, problem.message, problem.field); }
 
-Result<Opened> open_accounts(const Options& options) {
+/// `fresh`: makes the folder where there is none, which is right for the first account alone.
+Result<Opened> open_accounts(const Options& options, bool fresh = false) {
   if (sodium_init() < 0) return fail(ErrorCode::internal, "libsodium could not be started");
+  const std::filesystem::path folder = options.data_dir.empty() ? chat::default_data_dir() : std::filesystem::path(options.data_dir);
+  if (!fresh) PM_TRY(chat::check_has_data(folder));
   Opened opened;
-  PM_ASSIGN(opened.store, chat::Store::open(options.data_dir.empty() ? chat::default_data_dir() : std::filesystem::path(options.data_dir), chat::Store::Use::command));
+  PM_ASSIGN(opened.store, chat::Store::open(folder, chat::Store::Use::command));
   opened.accounts = std::make_unique<chat::Accounts>(*opened.store);
   if (const auto loaded = opened.accounts->load(); !loaded) return failure(loaded.error());
   return opened;
@@ -69,8 +72,11 @@ Result<std::string> read_password(const std::string& email) {
 }
 
 Result<ExitCode> add(const Options& options) {
-  PM_ASSIGN(const Opened opened, open_accounts(options));
+  if (const auto email = chat::checked_email(options.email); !email) return failure(email.error());
+  PM_ASSIGN(const Opened opened, open_accounts(options, true));
   const auto role = chat::parse_role(options.role);
+  // Before anybody is asked for a password.
+  if (opened.accounts->user_by_email(options.email)) return fail(ErrorCode::invalid_argument, "there is an account with the e-mail address " + options.email + " already; `pagemill user passwd` sets its password", "email");
   PM_ASSIGN(const std::string hash, read_password(options.email));
   std::string name = options.name.empty() ? options.email.substr(0, options.email.find('@')) : options.name;
   // The first account takes over what was written under --auth none.
