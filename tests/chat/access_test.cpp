@@ -132,6 +132,32 @@ TEST_F(ChatTest, EveryRouteSurvivesHostileBodies) {
   EXPECT_FALSE(a.get("/me")["user"].is_null());
 }
 
+TEST_F(ChatTest, EveryRouteHasItsLimitOfBytes) {
+  start();
+  Browser a = admin();
+  int tried = 0;
+  for (const chat::Route& route : chat::chat_routes()) {
+    if (route.body == chat::BodyKind::none || route.path == "/logout") continue;
+    std::string path(route.path);
+    for (size_t at = path.find("{}"); at != std::string::npos; at = path.find("{}")) path.replace(at, 2, chat::new_id());
+    if (route.path == "/documents") path += "?name=x";
+    const std::string type = route.body == chat::BodyKind::bytes ? "application/octet-stream" : "application/json";
+    EXPECT_EQ(a.send(std::string(route.method), "/chat/api" + path, std::string(route.body_bytes_max + 1, ' '), {}, type).status, 413) << route.method << " " << path;
+    ++tried;
+  }
+  EXPECT_GT(tried, 25);
+}
+
+TEST_F(ChatTest, OtherSitesAreNotInvited) {
+  start();
+  Browser a = admin();
+  for (const char* path : {"/chat/api/me", "/chat/api/conversations", "/"}) {
+    const Answer answer = a.send("GET", path, "", {{"Origin", "https://evil.example"}});
+    EXPECT_TRUE(answer.header("Access-Control-Allow-Origin").empty()) << path;
+    EXPECT_TRUE(answer.header("Access-Control-Allow-Credentials").empty()) << path;
+  }
+}
+
 TEST_F(ChatTest, ReadingNeverWrites) {
   start();
   Browser a = admin();

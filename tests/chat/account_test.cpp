@@ -229,6 +229,42 @@ TEST_F(ChatTest, ADisabledUsersStreamCloses) {
   EXPECT_EQ(b.get("/conversations").status, 401);
 }
 
+TEST_F(ChatTest, WhatEndsAnAccountsRightsEndsItsStreamsAndKeys) {
+  options.credential_needed = true;
+  start();
+  Browser a = admin();
+  http::Client client;
+  const std::vector<std::pair<std::string, std::function<int(const std::string&)>>> ends{
+      {"demoted", [&](const std::string& id) { return a.patch("/users/" + id, {{"role", "pending"}}).status; }},
+      {"disabled", [&](const std::string& id) { return a.patch("/users/" + id, {{"disabled", true}}).status; }},
+      {"deleted", [&](const std::string& id) { return a.del("/users/" + id).status; }}};
+  for (const auto& [how, end] : ends) {
+    Browser b = user(a, how + "@example.org", "admin");
+    const Answer key = b.post("/keys", {{"name", "k"}, {"password", "battery staple"}});
+    ASSERT_EQ(key.status, 201) << key.body;
+    const auto v1 = [&] { return client.fetch({.url = a.url() + "/v1/models", .headers = {{"Authorization", "Bearer " + key.text("secret")}}})->status; };
+    EXPECT_EQ(v1(), 200);
+    Tab tab(b);
+    const int status = end(server->site->accounts->user_by_email(how + "@example.org")->id);
+    EXPECT_EQ(status / 100, 2) << how;
+    EXPECT_TRUE(tab.wait([&](const auto&) { return tab.ended(); })) << how;
+    EXPECT_EQ(b.get("/users").status, 401) << how;
+    EXPECT_EQ(v1(), 401) << how;
+  }
+}
+
+TEST_F(ChatTest, KeysNeedThePasswordAndNeverStandInAnAddress) {
+  options.credential_needed = true;
+  start();
+  Browser a = admin();
+  EXPECT_EQ(a.post("/keys", {{"name", "k"}, {"password", "wrong horse"}}).reason(), "password_wrong");
+  EXPECT_EQ(a.post("/keys", {{"name", "k"}}).status, 400);
+  EXPECT_TRUE(a.get("/keys")["keys"].as_array().empty());
+  const std::string secret = a.post("/keys", {{"name", "k"}, {"password", "correct horse"}}).text("secret");
+  http::Client client;
+  for (const char* name : {"key", "api_key", "access_token", "token"}) EXPECT_EQ(client.fetch({.url = a.url() + "/v1/models?" + name + "=" + secret})->status, 401) << name;
+}
+
 TEST_F(ChatTest, AnotherProcessMayChangeAccounts) {
   start();
   Browser a = admin();
