@@ -159,6 +159,21 @@ test("no stored text runs anything", async () => {
   await page.getByText("Saved").waitFor();
 });
 
+test("where the renderer fails, a text is shown as text", async () => {
+  const attack = "**bold** <img src=x onerror=window.pwned=1>";
+  await newChat();
+  await ask(page, attack);
+  await eventually(() => page.url(), (url) => /\/c\/[0-9a-f]{32}$/.test(url));
+  const broken = await context.newPage();
+  // What the sanitiser walks the document with.
+  await broken.addInitScript(() => { Document.prototype.createNodeIterator = () => { throw new Error("broken on purpose"); }; });
+  await broken.goto(page.url());
+  await answers(broken).last().locator(".prose").waitFor();
+  assert.equal((await answers(broken).last().locator(".prose").innerText()).trim(), attack);
+  assert.equal(await answers(broken).last().locator(".prose img").count(), 0);
+  await broken.close();
+});
+
 test("API keys are shown once, work, and stop working when revoked", async () => {
   await page.goto("/settings/keys");
   await page.getByText("No API keys yet").waitFor();

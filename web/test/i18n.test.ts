@@ -51,6 +51,11 @@ describe("sinks of HTML", () => {
       if (!path.endsWith("sanitize.ts")) expect(/DOMPurify|createPolicy/.test(text.replace(/\/\/.*/g, "")), path).toBe(false);
     }
   });
+  it("run no frame that has the page's origin", () => {
+    const frames = [...sources(join(ROOT, "src"))].filter(([, text]) => /createElement\("iframe"\)|<iframe/.test(text));
+    expect(frames.map(([path]) => path.split("/").pop())).toEqual(["diagram.ts"]);
+    expect([...frames[0]![1].matchAll(/setAttribute\("sandbox", "([^"]*)"\)/g)].map((match) => match[1])).toEqual(["allow-scripts"]);
+  });
   it("have no company: no style attributes, window messages or window.open", () => {
     for (const [path, text] of sources(join(ROOT, "src"))) {
       expect(/\sstyle="|setAttribute\("style"|window\.open|addEventListener\("message"|onmessage=\{/.test(text), path).toBe(false);

@@ -22,6 +22,7 @@ export class GrowingMarkdown {
   private grew = false;             // it was growing before its eyes: its end is news
   private plain: { code: globalThis.Text; length: number } | null = null;
   private dead = false;
+  private broken = false;           // the parser has failed on this text: it is shown as text
 
   constructor(private readonly host: HTMLElement, private readonly onBlock: (text: string) => void = () => {}) {}
 
@@ -36,7 +37,7 @@ export class GrowingMarkdown {
       clearTimeout(this.timer);
       this.timer = 0;
       this.render();
-      if (this.parser.hasReferences) this.renderWhole();
+      if (this.parser.hasReferences && !this.broken) this.renderWhole();
     } else if (!this.timer) {
       this.timer = setTimeout(() => {
         this.timer = 0;
@@ -52,7 +53,16 @@ export class GrowingMarkdown {
 
   private render(): void {
     const started = performance.now();
-    const kept = this.parser.update(this.text);
+    let kept = 0;
+    try {
+      if (!this.broken) kept = this.parser.update(this.text);
+    } catch {
+      this.broken = true;
+    }
+    if (this.broken) {
+      this.host.textContent = this.text;
+      return;
+    }
     if (kept < this.shown || this.parser.done.length < this.shown) {
       this.host.replaceChildren();
       this.shown = 0;
