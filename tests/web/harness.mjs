@@ -60,10 +60,12 @@ export function startScripted({ auth = "accounts", msPerToken = 1, context = 819
   });
 }
 
-/// `pagemill serve` with the default model, as a user starts it.
-export function startReal({ port = 0 } = {}) {
-  return start(join(build, "pagemill"), (data) => ["serve", "--port", String(port), "--data-dir", data], (line, state) => {
-    const found = /(http:\/\/\S+?)\/#setup=(\S+)/.exec(line);
+/// `pagemill serve` with the default model, as a user starts it; `script`: by script/server, which sees to the rest first; without `page`: the API alone.
+export function startReal({ port = 0, script = false, page = true } = {}) {
+  const command = script ? new URL("../../script/server", import.meta.url).pathname : join(build, "pagemill");
+  const args = (data) => [...(script ? [] : ["serve"]), "--port", String(port), ...(page ? ["--data-dir", data] : ["--no-chat-page"])];
+  return start(command, args, (line, state) => {
+    const found = page ? /(http:\/\/\S+?)\/#setup=(\S+)/.exec(line) : /^Listening on (http:\/\/\S+)/.exec(line);
     if (!found) return false;
     [, state.url, state.token] = found;
     return true;

@@ -1,6 +1,6 @@
 // Measures the page in the browser and prints it (docs/web.md holds the results):
-//   node tests/web/measure.mjs [--real]
-// With --real also the time from starting `pagemill serve` to the first token on the page.
+//   node tests/web/measure.mjs [--real | --start]
+// With --real also the time from script/server to the first token on the page, and what the page adds to the memory of `pagemill serve`; with --start these alone.
 import { readFileSync } from "node:fs";
 import { answers, ask, closeBrowser, composer, eventually, expectClean, idle, newContext, setUp, startReal, startScripted } from "./harness.mjs";
 
@@ -150,44 +150,84 @@ async function memory(child) {
   return read();
 }
 
-const fast = await startScripted({ msPerToken: 0, context: 4_000_000 });
-try {
-  await firstLoad(fast);
-  const before = await memory(fast.child);
-  const context = await newContext(fast);
-  const page = await setUp(context, fast);
-  await ask(page, "hello");
-  console.log(`server: ${before.toFixed(1)} MB resident before the page was used, ${(await memory(fast.child)).toFixed(1)} MB with one user and an answer`);
-  await longConversation(page);
-  console.log(`server: ${(await memory(fast.child)).toFixed(1)} MB resident with the 1,000 messages`);
-  await expectClean(context);
-  await context.close();
-} finally { await fast.stop(); }
-
-const paced = await startScripted({ msPerToken: 0.833 });
-try {
-  const context = await newContext(paced);
-  const page = await setUp(context, paced);
-  await streaming(page, "as 300 tokens/s of four characters do");
-  await expectClean(context);
-  await context.close();
-} finally { await paced.stop(); }
-
-if (process.argv.includes("--real")) {
-  const times = [];
-  for (let run = 0; run < 3; run++) {
-    const begun = Date.now();
-    const real = await startReal();
-    const context = await newContext(real);
-    const page = await setUp(context, real);
-    const account = Date.now();
-    await composer(page).fill("Why is the sky blue?");
-    await composer(page).press("Enter");
-    await eventually(() => answers(page).locator(".prose").count(), (n) => n > 0);
-    times.push([(Date.now() - begun) / 1000, (Date.now() - account) / 1000]);
+async function scripted() {
+  const fast = await startScripted({ msPerToken: 0, context: 4_000_000 });
+  try {
+    await firstLoad(fast);
+    const before = await memory(fast.child);
+    const context = await newContext(fast);
+    const page = await setUp(context, fast);
+    await ask(page, "hello");
+    console.log(`server: ${before.toFixed(1)} MB resident before the page was used, ${(await memory(fast.child)).toFixed(1)} MB with one user and an answer`);
+    await longConversation(page);
+    console.log(`server: ${(await memory(fast.child)).toFixed(1)} MB resident with the 1,000 messages`);
+    await expectClean(context);
     await context.close();
-    await real.stop();
-  }
-  console.log(`from starting the server to the first token on the page, account included: ${spread(times.map(([all]) => all), 1)} s; from Enter: ${spread(times.map(([, enter]) => enter), 2)} s`);
+  } finally { await fast.stop(); }
+
+  const paced = await startScripted({ msPerToken: 0.833 });
+  try {
+    const context = await newContext(paced);
+    const page = await setUp(context, paced);
+    await streaming(page, "as 300 tokens/s of four characters do");
+    await expectClean(context);
+    await context.close();
+  } finally { await paced.stop(); }
+}
+
+/// What a newcomer does: script/server on a built tree, the printed link, an account, a question. Only pressing the mouse counts as a click.
+async function firstToken() {
+  const begun = Date.now();
+  const real = await startReal({ script: true });
+  const printed = Date.now();
+  const context = await newContext(real);
+  const page = await context.newPage();
+  let clicks = 0;
+  const click = async (locator) => {
+    clicks++;
+    await locator?.click();
+  };
+  await click();
+  await page.goto(`/#setup=${real.token}`);
+  await page.getByLabel("E-mail").fill("me@example.org");
+  await page.getByLabel("New password").fill("a few good words");
+  await click(page.getByRole("button", { name: "Create account and start" }));
+  await composer(page).waitFor();
+  const account = Date.now();
+  await page.keyboard.type("Why is the sky blue?");
+  await page.keyboard.press("Enter");
+  await eventually(() => answers(page).locator(".prose").count(), (n) => n > 0);
+  const end = Date.now();
+  await expectClean(context);
+  await context.close();
+  await real.stop();
+  return { whole: (end - begun) / 1000, link: (printed - begun) / 1000, enter: (end - account) / 1000, clicks };
+}
+
+/// Private memory of the server with the default model after one short answer; the page in use, or not there at all.
+async function realMemory(page) {
+  const real = await startReal({ page });
+  const anonymous = () => Number(/RssAnon:\s+(\d+)/.exec(readFileSync(`/proc/${real.child.pid}/status`, "utf8"))[1]) / 1024;
+  try {
+    if (page) {
+      const context = await newContext(real);
+      await ask(await setUp(context, real), "What is the capital of Japan?");
+      await context.close();
+    } else {
+      const send = () => fetch(`${real.url}/v1/chat/completions`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ messages: [{ role: "user", content: "What is the capital of Japan?" }], max_tokens: 64 }) });
+      await eventually(async () => (await send()).status, (status) => status === 200);
+    }
+    return anonymous();
+  } finally { await real.stop(); }
+}
+
+const startOnly = process.argv.includes("--start");
+if (!startOnly) await scripted();
+if (startOnly || process.argv.includes("--real")) {
+  const runs = [];
+  for (let run = 0; run < 3; run++) runs.push(await firstToken());
+  console.log(`script/server on a built tree: the link after ${spread(runs.map((one) => one.link), 1)} s, the first token on the page after ${spread(runs.map((one) => one.whole), 1)} s, account included; ${spread(runs.map((one) => one.enter), 2)} s after Enter; ${runs[0].clicks} clicks and Enter`);
+  const without = await realMemory(false), used = await realMemory(true);
+  console.log(`server with the default model: ${without.toFixed(1)} MB of its own without the page, ${used.toFixed(1)} MB with the page in use: ${(used - without).toFixed(1)} MB more`);
 }
 await closeBrowser();
