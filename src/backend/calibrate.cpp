@@ -134,6 +134,11 @@ std::vector<LoopTable> tables(const CpuFeatures& cpu) {
   return list;
 }
 
+/// The widest table that has loops of reading: not every one has.
+const LoopTable& widest_reads(const std::vector<LoopTable>& loops) {
+  return *std::find_if(loops.rbegin(), loops.rend(), [](const LoopTable& table) { return table.read_count > 0; });
+}
+
 /// Iterations that take about as long as one sample should.
 uint64_t fit_iterations(const ComputeLoop& loop) {
   for (uint64_t iterations = 1 << 10;; iterations *= 2) {
@@ -219,7 +224,7 @@ MachineLimits measure_machine(double seconds) {
   std::vector<Probe> probes;
   for (const LoopTable& table : loops)
     for (int i = 0; i < table.compute_count; ++i) probes.push_back(compute_probe(table.compute[i], team));
-  const LoopTable& widest = *std::find_if(loops.rbegin(), loops.rend(), [](const LoopTable& table) { return table.read_count > 0; });
+  const LoopTable& widest = widest_reads(loops);
   for (const bool all : {false, true}) {
     for (int i = 0; i < widest.read_count; ++i)
       if (huge.size() != 0) probes.push_back(read_probe(widest.read[i], "huge pages", huge, team, all));
@@ -257,7 +262,7 @@ MachineLimits best_of(MachineLimits a, const MachineLimits& b) {
 LimitRate measure_reread(size_t bytes, double seconds) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::duration<double>(seconds);
   const std::vector<LoopTable> loops = tables(cpu_features());
-  const ReadLoop& loop = loops.back().read[0];
+  const ReadLoop& loop = widest_reads(loops).read[0];
   Team team(usable_threads());
   const size_t slice = std::max(bytes / team.size() / kReadGranule, size_t{1}) * kReadGranule;
   const Buffer buffer(std::max(slice * team.size() / kHugePage + 1, size_t{1}) * kHugePage, true, team);

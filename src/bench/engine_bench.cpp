@@ -211,7 +211,7 @@ void EngineBench::judge(const MachineLimits& machine, const ModelWork& work, dou
   const double context = options_.depth + options_.decode / 2.0;
   for (EngineBenchRow& row : rows_) {
     const bool decode = row.test.kind == BenchTest::decode;
-    row.speed.limit = decode ? decode_limit(machine, work, row.test.size, context) : prefill_limit(machine, work);
+    row.speed.limit = decode ? decode_limit(machine, work, row.test.size, context) : prefill_limit(machine, work, row.test.size, options_.depth);
     row.speed.invalid = distrust(row.speed.tokens_per_s, decode ? decode_limit(cached, work, row.test.size, context) : row.speed.limit);
   }
 }

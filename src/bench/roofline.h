@@ -14,12 +14,15 @@ struct ModelWork {
   double float16_weights = 0;
   double float32_weights = 0;
   double head_weights = 0;          // of the output head, which only sampled tokens pass; counted at the fastest type in use
+  /// 4 · heads · head size · layers: scores and values of one token against one position of its context. 0 = attention's arithmetic is
+  /// left out, and its reading is taken to hide under the products'. Where it is given (GPUs), attention runs by itself.
+  double attention_flops = 0;
 };
 
 /// Tokens per second of `streams` sequences whose contexts hold `context` tokens on average.
 double decode_limit(const MachineLimits& machine, const ModelWork& work, int streams, double context);
 
-/// Prompt tokens per second; attention's own work is left out.
-double prefill_limit(const MachineLimits& machine, const ModelWork& work);
+/// Prompt tokens per second of `prompt` tokens after `depth` ones; causal attention counts at the products' 16-bit rate.
+double prefill_limit(const MachineLimits& machine, const ModelWork& work, double prompt = 1, double depth = 0);
 
 }  // namespace pagemill

@@ -51,6 +51,23 @@ TEST(Roofline, PrefillCountsEachWeightAtItsOwnPeak) {
   EXPECT_NEAR(1 / prefill_limit(machine(), work), 1 / 8380.4 + 1 / 4166.7, 1e-6);
 }
 
+/// Qwen2.5-7B in 16 bits on a GPU of 4.3 TB/s and 700 TFLOP/s: what attention reads comes on top of the products.
+TEST(Roofline, AttentionThatRunsByItselfAddsUp) {
+  MachineLimits gpu;
+  gpu.read_all_threads.best = 4.3e12;
+  gpu.float16_ops.best = 700e12;
+  ModelWork work;
+  work.float16_weights = 6.53e9;
+  work.head_weights = 0.545e9;
+  work.weight_bytes = 2 * (6.53e9 + 0.545e9);
+  work.kv_bytes_per_token = 57'344;
+  work.attention_flops = 4.0 * 28 * 128 * 28;
+  EXPECT_NEAR(1 / decode_limit(gpu, work, 1, 576), (14.15e9 + 576 * 57'344) / 4.3e12, 1e-8);
+  EXPECT_NEAR(256 / decode_limit(gpu, work, 256, 576), 256 * 2 * 7.075e9 / 700e12 + 256.0 * 576 * 57'344 / 4.3e12, 1e-6);
+  EXPECT_NEAR(1 / prefill_limit(gpu, work, 2047), (2 * 6.53e9 + 401'408.0 * 1024) / 700e12, 1e-12);
+  EXPECT_NEAR(1 / prefill_limit(gpu, work, 2047, 30'000), (2 * 6.53e9 + 401'408.0 * 31'024) / 700e12, 1e-12);
+}
+
 TEST(Distrust, NamesWhatIsWrong) {
   EXPECT_EQ(distrust({{100, 105, 95}}, 200), "");
   EXPECT_EQ(distrust({{100}}, 200), "1 run; it takes 3 to see a spread");

@@ -226,7 +226,9 @@ Result<ExitCode> bench(const Options& options) {
   PM_ASSIGN(const MachineLimits again, measure());
   report.machine = best_of(std::move(report.machine), again);
   progress.clear();
-  bench.judge(report.machine, work_of(report.size, config, model.kv_dtype), report.reread.best);
+  ModelWork work = work_of(report.size, config, model.kv_dtype);
+  if (on_gpu) work.attention_flops = 4.0 * config.heads * config.head_dim * config.layers;
+  bench.judge(report.machine, work, report.reread.best);
   report.rows = bench.rows();
   if (!options.csv.empty()) PM_TRY(write_csv(report, options));
   if (options.json)

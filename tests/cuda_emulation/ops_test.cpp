@@ -130,6 +130,31 @@ TEST_P(Types, GatedAndNormsInTwentyOrdersOfThreads) {
   }
 }
 
+/// Found on a real GPU: many rows were summed up in another order than few, so that a prompt's bits depended on what its step held.
+TEST_P(Types, DeterministicNormsLookAtTheirOwnRowAlone) {
+  constexpr int32_t kRowsTogether = 48;  // several times the multiprocessors
+  constexpr int64_t kHidden = 2056;
+  OpRig::Options opts = options();
+  opts.deterministic = true;
+  OpRig rig(opts);
+  const OpRig::Weights weight = rig.weight(1, kHidden, 0.3f, 1.5f);
+  Operand x = rig.operand(kRowsTogether, kHidden, 2), together = rig.operand(kRowsTogether, kHidden, 0), alone = rig.operand(1, kHidden, 0);
+  const auto norm = [&](Matrix from, const Operand& to) {
+    const auto step = plain_step(static_cast<int32_t>(from.rows));
+    ASSERT_TRUE(rig.device->begin_step(step->inputs()));
+    rig.device->rms_norm(from, *weight.device, 1e-5f, to.device);
+    ASSERT_TRUE(rig.device->end_step());
+    ASSERT_TRUE(rig.device->finish_step());
+  };
+  norm(x.device, together);
+  const std::vector<float> all = rig.read(together);
+  for (size_t row = 0; row < kRowsTogether; ++row) {
+    norm({x.device.data + row * kHidden * 2, x.device.dtype, 1, kHidden}, alone);
+    const std::vector<float> one = rig.read(alone);
+    ASSERT_TRUE(std::equal(one.begin(), one.end(), all.begin() + static_cast<ptrdiff_t>(row * kHidden))) << "row " << row;
+  }
+}
+
 TEST_P(Types, ElementwiseAndGathers) {
   OpRig rig(options());
   for (uint64_t order = 1; order <= 20; ++order) {

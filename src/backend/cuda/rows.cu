@@ -171,8 +171,9 @@ cudaError_t rms_norm(const KernelContext& c, const RmsNormArgs& a) {
   if (a.rows == 0) return cudaSuccess;
   const int vectors = a.hidden / kVector;
   if (vectors > kNormVectors * 1024) return cudaErrorInvalidValue;
-  // Few rows: short chains per thread. Many rows: fewer threads a row, so that a multiprocessor holds several rows.
-  const int per_thread = a.rows > 2 * c.multiprocessors ? kNormVectors : 1;
+  // Few rows: short chains per thread. Many rows: fewer threads a row, so that a multiprocessor holds several rows. That is another order
+  // of the sum, so deterministic mode does not look at the number of rows.
+  const int per_thread = !c.deterministic && a.rows > 2 * c.multiprocessors ? kNormVectors : 1;
   const auto threads = static_cast<unsigned>(threads_for((vectors + per_thread - 1) / per_thread, 1024));
   return with_element(a.type, [&](auto t) {
     using T = decltype(t);
