@@ -105,10 +105,10 @@ streams() {
 
 # Watched runs of one decode level after the other.
 timeline() {
-  CUDA_INJECTION64_PATH=$PWD/timeline.so TIMELINE_FILE=$results/timeline_$1.raw limited "timeline_$1" 60 \
+  CUDA_INJECTION64_PATH=$PWD/timeline.so limited "timeline_$1" 60 \
     ./bin/pagemill bench engine "$2" --device "$device" --depth "$depth" --decode 96 --prompt 1 --streams "$levels" --repeat 1
-  limited "timeline_$1" 60 python3 timeline.py "$results/timeline_$1.raw" "$results/timeline_$1"
-  rm -f "$results/timeline_$1.raw"
+  limited "timeline_$1" 60 python3 timeline.py timeline.raw "$results/timeline_$1"
+  rm -f timeline.raw
 }
 
 bits() {  # LABEL FLAG…

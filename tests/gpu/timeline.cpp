@@ -1,5 +1,5 @@
 // A timeline of what a GPU and the runtime's calls did, from outside any program: a library that the driver loads into it
-// (CUDA_INJECTION64_PATH=timeline.so) and that writes what CUPTI's activity records say to $TIMELINE_FILE. timeline.py reads it.
+// (CUDA_INJECTION64_PATH=timeline.so) and that writes what CUPTI's activity records say to timeline.raw in the working folder. timeline.py reads it.
 //
 // A line: kernel|copy|set|call, start ns, end ns, grid (kernels), the name or the call's number. Kernels of a replayed graph are there one
 // by one; being watched costs them up to a microsecond each, so shares come from here and totals from a run that nobody watches.
@@ -77,8 +77,7 @@ void finish() {
 }  // namespace
 
 extern "C" __attribute__((visibility("default"))) int InitializeInjection() {
-  const char* path = std::getenv("TIMELINE_FILE");
-  file = std::fopen(path != nullptr ? path : "timeline.csv", "w");
+  file = std::fopen("timeline.raw", "w");
   if (file == nullptr) return 0;
   need(cuptiActivityRegisterCallbacks(give_buffer, take_buffer), "registering");
   for (const CUpti_ActivityKind kind : {CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL, CUPTI_ACTIVITY_KIND_MEMCPY, CUPTI_ACTIVITY_KIND_MEMSET, CUPTI_ACTIVITY_KIND_RUNTIME})
