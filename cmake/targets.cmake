@@ -19,14 +19,19 @@ endif()
 target_compile_options(pagemill_test_pch PRIVATE ${test_optimisation})
 target_link_libraries(pagemill_test_pch PRIVATE ${pch_users_have} GTest::gtest GTest::gmock)
 
-# pm_add_library(NAME SOURCES a.cpp … [DEPS target …])
-# A static library; its headers are included as "folder/header.h".
+# pm_add_library(NAME SOURCES a.cpp … [DEPS target …] [PRECOMPILE <header> …])
+# A static library; its headers are included as "folder/header.h". PRECOMPILE: a precompiled header of its own, with these added,
+# for a folder most of whose files include the same heavy ones.
 function(pm_add_library name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;PRECOMPILE" ${ARGN})
   add_library(${name} STATIC ${ARG_SOURCES})
   target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR}/src)
   target_link_libraries(${name} PUBLIC tl::expected Threads::Threads ${ARG_DEPS})
-  target_precompile_headers(${name} REUSE_FROM pagemill_pch)
+  if(ARG_PRECOMPILE)
+    target_precompile_headers(${name} PRIVATE <pch.h> ${ARG_PRECOMPILE})
+  else()
+    target_precompile_headers(${name} REUSE_FROM pagemill_pch)
+  endif()
 endfunction()
 
 # The tests labelled `threads`: what a ThreadSanitizer build needs.
