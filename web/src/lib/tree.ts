@@ -9,6 +9,9 @@ export class MessageTree<M extends TreeMessage> {
   get size(): number {
     return this.byId.size;
   }
+  messages(): Iterable<M> {
+    return this.byId.values();
+  }
   get(id: string): M | undefined {
     return this.byId.get(id);
   }

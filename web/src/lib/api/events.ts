@@ -6,7 +6,7 @@ export interface Events {
   reset: Record<string, never>;
   conversation: ListItem;
   conversation_deleted: { id: string };
-  message: { conversation_id: string; message: Message; head_id: string };
+  message: { conversation_id: string; message: Message; head_id: string | null };
   delta: { conversation_id: string; message_id: string; generation_id: string; offset: number; text: string };
   generation: Generation & { ahead: number | null };
   document: PageDocument;

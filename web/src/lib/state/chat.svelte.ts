@@ -33,12 +33,13 @@ export class Node {
     return this.message.status === "generating";
   }
 
-  /// Takes what the server says of it now.
+  /// Takes what the server says of it. What was read before the end of an answer and comes after the news of it is out of date.
   renew(message: Message): this {
+    this.unsent = null;
+    if (message.status === "generating" && !this.generating && message.generation_id === this.message.generation_id) return this;
     this.message = message;
     // A growing answer's text comes by deltas; what a message says is whole only when it has ended.
     if (message.status !== "generating" || message.text.length > this.text.length) this.text = message.text;
-    this.unsent = null;
     return this;
   }
 }
@@ -56,6 +57,7 @@ class Chat {
   version = $state(0);
   private readonly tree = new MessageTree<Node>();
   private head: string | null = null;
+  private moves = 0;                // how often the head has changed, but for loading
   private wanted: string | null = null;
   /// Deltas that came while the conversation was being loaded.
   private early: Events["delta"][] = [];
@@ -97,16 +99,20 @@ class Chat {
 
   async load(id: string): Promise<void> {
     this.loading = this.conversation?.id !== id;
+    const moves = this.moves;
+    const before = new Set([...this.tree.messages()].map((node) => node.id));
     try {
       const { conversation, messages } = await get<Loaded>(`/conversations/${id}`);
       if (this.wanted !== id) return;
-      const unsent = this.branch.filter((node) => node.unsent !== null);
       const known = new Map(messages.map(({ id }) => [id, this.tree.get(id)]));
+      // What the reader has done and what the stream has told since the question left is newer than the answer to it.
+      const newer = [...this.tree.messages()].filter((node) => !known.has(node.id) && (node.unsent !== null || !before.has(node.id)));
       this.tree.clear();
       // What is on the page stays the same object, so that a second look changes only what has changed.
       for (const message of messages) this.tree.add(known.get(message.id)?.renew(message) ?? new Node(message));
-      for (const node of unsent) this.tree.add(node);
-      this.head = unsent.at(-1)?.id ?? conversation.head_id;
+      for (const node of newer) this.tree.add(node);
+      const stays = this.moves !== moves || newer.some((node) => node.unsent !== null);
+      if (!stays || !this.head || !this.tree.get(this.head)) this.head = conversation.head_id;
       this.conversation = conversation;
       this.rebuild();
       this.replay();
@@ -116,6 +122,12 @@ class Chat {
     } finally {
       if (this.wanted === id) this.loading = false;
     }
+  }
+
+  private show(head: string | null): void {
+    this.head = head;
+    this.moves += 1;
+    this.rebuild();
   }
 
   private rebuild(): void {
@@ -150,10 +162,9 @@ class Chat {
     if (conversation_id !== this.wanted || !this.conversation) return;
     const known = this.tree.get(message.id) !== undefined;
     this.take(message);
-    if (!known || head_id !== this.head) {
-      this.head = head_id;
-      this.rebuild();
-    }
+    // The end of an answer names no head: whoever looks at another branch by then stays there.
+    if (head_id !== null && head_id !== this.head) this.show(head_id);
+    else if (!known) this.rebuild();
     if (!known) this.replay();
     if (message.status !== "generating" && message.role === "assistant" && !document.hidden) {
       void post<void>(`/conversations/${conversation_id}/read`).catch(() => {});
@@ -197,8 +208,7 @@ class Chat {
     node.attachments = documents.map(({ attachment }) => attachment);
     node.unsent = "";
     this.tree.add(node);
-    this.head = id;
-    this.rebuild();
+    this.show(id);
     return await this.deliver(node);
   }
 
@@ -220,15 +230,13 @@ class Chat {
     }
   }
 
-  /// An answer that a request of this tab began. The event stream may have told of it before, and even of its end: it knows better.
+  /// An answer that a request of this tab began. The event stream may have told of it before, and even of its end: then it knows
+  /// better, and the reader may have gone on to another branch.
   private begin(answer: Message): void {
-    if (this.conversation === null) return;
-    if (this.tree.get(answer.id)?.message.generation_id !== answer.generation_id) {
-      this.take(answer);
-      this.replay();
-    }
-    this.head = answer.id;
-    this.rebuild();
+    if (this.conversation === null || this.tree.get(answer.id)?.message.generation_id === answer.generation_id) return;
+    this.take(answer);
+    this.replay();
+    this.show(answer.id);
   }
 
   async retry(node: Node): Promise<void> {
@@ -237,8 +245,7 @@ class Chat {
 
   discard(node: Node): void {
     this.tree.remove(node.id);
-    this.head = node.parent_id;
-    this.rebuild();
+    this.show(node.parent_id);
   }
 
   private async answer(path: string, node: Node): Promise<void> {
@@ -266,8 +273,7 @@ class Chat {
 
   /// Shows the branch through a sibling, down to its newest leaf.
   async select(sibling: Node): Promise<void> {
-    this.head = (this.tree.leaf(sibling.id) ?? sibling).id;
-    this.rebuild();
+    this.show((this.tree.leaf(sibling.id) ?? sibling).id);
     if (this.conversation) await this.patch({ head_id: this.head });
   }
 
