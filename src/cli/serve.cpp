@@ -168,8 +168,11 @@ void log_stats(const EngineStats& before, const EngineStats& stats, double secon
            rate(stats.prompt_tokens, before.prompt_tokens), rate(stats.output_tokens, before.output_tokens), stats.running, stats.waiting, stats.kv_usage * 100, hits);
 }
 
-/// Waits for the model. False where a signal came first.
-Result<bool> wait_for_model(Running& running, Signals& signals, LoadTimes& times) {
+enum class Awaited { model, signal, both };
+
+/// Waits for the model or a signal: requests are taken as soon as the model is there, so a signal may find them under way.
+Result<Awaited> wait_for_model(Running& running, Signals& signals, LoadTimes& times) {
+  bool signalled = false;
   TimeNs then = now_ns();
   bool model_loaded = false;
   for (;;) {
@@ -180,12 +183,13 @@ Result<bool> wait_for_model(Running& running, Signals& signals, LoadTimes& times
     if (!model_loaded) times.model_ns += spent_ns;
     if (!model_loaded && !times.phases.empty()) times.phases.back().second += spent_ns;
     model_loaded = stats.state != EngineState::loading;
-    if (model_loaded && running.text_loaded) return true;
+    if (model_loaded && running.text_loaded) return signalled ? Awaited::both : Awaited::model;
+    if (signalled) return Awaited::signal;
     if (!model_loaded && !stats.load_phase.empty() && (times.phases.empty() || stats.load_phase != times.phases.back().first)) {
       log_info("loading: {}", stats.load_phase);
       times.phases.emplace_back(stats.load_phase, 0);
     }
-    if (signals.wait(kPollNs)) return false;
+    signalled = signals.wait(kPollNs);
   }
 }
 
@@ -256,10 +260,10 @@ Result<ExitCode> serve(ServeOptions options) {
   running.text_loader = std::thread([&] { load_text(running, path, options.chat_template); });
 
   LoadTimes times;
-  PM_ASSIGN(const bool loaded, wait_for_model(running, signals, times));
-  if (!loaded) return ExitCode::interrupted;
+  PM_ASSIGN(const Awaited awaited, wait_for_model(running, signals, times));
+  if (awaited == Awaited::signal) return ExitCode::interrupted;
   print_ready(running, options, url, started_ns, times);
-  PM_TRY(serve_until_signal(running, signals));
+  if (awaited == Awaited::model) PM_TRY(serve_until_signal(running, signals));
   drain(running, signals, options.shutdown_timeout_s);
   return ExitCode::done;
 }
