@@ -273,8 +273,9 @@ class Chat {
 
   /// Shows the branch through a sibling, down to its newest leaf.
   async select(sibling: Node): Promise<void> {
-    this.show((this.tree.leaf(sibling.id) ?? sibling).id);
-    if (this.conversation) await this.patch({ head_id: this.head });
+    const head = (this.tree.leaf(sibling.id) ?? sibling).id;
+    this.show(head);
+    if (this.conversation) await this.patch({ head_id: head });
   }
 
   /// Makes a message visible, whichever branch it is on.
