@@ -132,6 +132,31 @@ test("editing and answering again make branches that the arrows reach", async ()
   await expectAccessible(page, "branches");
 });
 
+test("an answer to a request that comes after the stream's news leaves the reader where he has gone meanwhile", async () => {
+  await newChat();
+  await ask(page, "first of two");
+  let late;
+  await page.route("**/messages", async (route) => {
+    const response = await route.fetch();
+    await new Promise((resolve) => { late = resolve; });
+    await route.fulfill({ response });
+  });
+  await questions(page).first().hover();
+  await page.getByRole("button", { name: "Edit", exact: true }).first().click();
+  await page.getByRole("textbox", { name: "Edit" }).fill("second of two");
+  await page.getByRole("textbox", { name: "Edit" }).press("Control+Enter");
+  await eventually(() => answers(page).last().innerText(), (text) => text.includes("second of two"));
+  await idle(page);
+  await questions(page).first().getByRole("button", { name: "Previous version" }).click();
+  await eventually(() => answers(page).last().innerText(), (text) => text.includes("first of two"));
+  const answered = page.waitForResponse("**/messages");
+  late();
+  await (await answered).finished();
+  await page.unroute("**/messages");
+  await page.waitForTimeout(300);
+  assert.match(await answers(page).last().innerText(), /first of two/, "the view went back to the other branch");
+});
+
 test("Enter sends, but not while an input method composes, and Shift+Enter makes a line", async () => {
   await newChat();
   const field = composer(page);
