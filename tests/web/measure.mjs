@@ -227,6 +227,8 @@ if (startOnly || process.argv.includes("--real")) {
   const runs = [];
   for (let run = 0; run < 3; run++) runs.push(await firstToken());
   console.log(`script/server on a built tree: the link after ${spread(runs.map((one) => one.link), 1)} s, the first token on the page after ${spread(runs.map((one) => one.whole), 1)} s, account included; ${spread(runs.map((one) => one.enter), 2)} s after Enter; ${runs[0].clicks} clicks and Enter`);
+}
+if (!startOnly && process.argv.includes("--real")) {
   const without = await realMemory(false), used = await realMemory(true);
   console.log(`server with the default model: ${without.toFixed(1)} MB of its own without the page, ${used.toFixed(1)} MB with the page in use: ${(used - without).toFixed(1)} MB more`);
 }
