@@ -72,7 +72,9 @@ class TrafficOf : public testing::TestWithParam<Case> {
     print(name, static_cast<double>(bytes_of_layer), memory / must, all / must, traffic);
     EXPECT_EQ(32 * traffic.large_read_sectors, bytes) << name << ": each byte of weights, keys and values once";
     EXPECT_LE(traffic.conflict_share(), 0.01) << name;
+    EXPECT_LE(traffic.copied_conflict_share(), 0.01) << name << ": where cp.async puts it";
     EXPECT_GT(traffic.shared_accesses, 0u) << name;
+    EXPECT_GT(traffic.copied_accesses, 0u) << name;
     const double scale = static_cast<double>(bytes_of_layer) / must;
     layer_must += static_cast<double>(bytes_of_layer);
     // What is no weight does not grow with the rows of the matrix.

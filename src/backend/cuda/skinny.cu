@@ -27,6 +27,10 @@ constexpr int kTurn = 64;                          // elements of k that a warp 
 constexpr int kSliceBytes = kWarp * 16;            // what one copy instruction of a warp brings
 constexpr int kChunkTurns = kWarps;                // a chunk: one turn of every warp
 
+/// Where in a slice of half `half` of a turn stand the 16 bytes that `lane` reads: the 8 lanes that copy a line at once fill 4 places of
+/// either half's slice, in different banks.
+__host__ __device__ constexpr int place_of(int lane, int half) { return lane ^ half * 4; }
+
 /// Stages of the ring where a block may use 227 KB (sm_90 to sm_110), and everywhere else. What an architecture does not launch is not
 /// compiled for it.
 constexpr int kManyStages = 3, kPortableStages = 2;
@@ -112,8 +116,8 @@ __global__ void __launch_bounds__(kWarps * kWarp, units == 1 ? (stages == kManyS
       for (int u = 0; u < units; ++u) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          const int slice = u * 4 + i / 2 * 2 + chunk_of_line / 4, place = (i % 2 * 4 + line) * 4 + chunk_of_line % 4;
-          ptx::cp_async_16_once(to + (slice * kWarp + place) * 16, inside ? row[u][i] + k : row[u][i] - 8 * chunk_of_line, inside ? 16 : 0);
+          const int slice = u * 4 + i / 2 * 2 + chunk_of_line / 4, reader = (i % 2 * 4 + line) * 4 + chunk_of_line % 4;
+          ptx::cp_async_16_once(to + slice * kSliceBytes + place_of(reader, chunk_of_line / 4) * 16, inside ? row[u][i] + k : row[u][i] - 8 * chunk_of_line, inside ? 16 : 0);
         }
       }
       ++ahead;
@@ -152,14 +156,14 @@ __global__ void __launch_bounds__(kWarps * kWarp, units == 1 ? (stages == kManyS
     for (int chunk = first_chunk; chunk < last_chunk; ++chunk) {
       ptx::cp_async_wait<R::kStages - 1>();
       __syncwarp();
-      const unsigned char* from = ring + stage * (R::kSlices * kSliceBytes) + lane * 16;
+      const unsigned char* const from = ring + stage * (R::kSlices * kSliceBytes);
       uint4 w[units][2][2];
 #pragma unroll
       for (int u = 0; u < units; ++u) {
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
 #pragma unroll
-          for (int h = 0; h < 2; ++h) w[u][r][h] = ptx::load_shared_16(from + (u * 4 + r * 2 + h) * kSliceBytes);
+          for (int h = 0; h < 2; ++h) w[u][r][h] = ptx::load_shared_16(from + (u * 4 + r * 2 + h) * kSliceBytes + place_of(lane, h) * 16);
         }
       }
       __syncwarp();  // all lanes have read before the slots are filled again
