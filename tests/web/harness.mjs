@@ -166,6 +166,14 @@ export async function ask(page, text, { wait = true } = {}) {
   if (wait) await idle(page);
 }
 
+/// The conversation that begins now answers in few words, the likeliest ones.
+export async function brief(page, tokens) {
+  await page.getByRole("button", { name: "Instructions and sampling" }).click();
+  await page.getByLabel("Temperature").fill("0");
+  await page.getByLabel("Longest answer").fill(String(tokens));
+  await page.getByRole("button", { name: "Save" }).click();
+}
+
 /// Text of the last answer, as a locator.
 export const said = (page, text) => answers(page).last().locator(".prose").getByText(text);
 

@@ -2,7 +2,7 @@
 //   node tests/web/measure.mjs [--real | --start]
 // With --real also the time from script/server to the first token on the page, and what the page adds to the memory of `pagemill serve`; with --start these alone.
 import { readFileSync } from "node:fs";
-import { answers, ask, closeBrowser, composer, eventually, expectClean, idle, newContext, setUp, startReal, startScripted } from "./harness.mjs";
+import { answers, ask, brief, closeBrowser, composer, eventually, expectClean, idle, newContext, setUp, startReal, startScripted } from "./harness.mjs";
 
 const RICH = `Here is **the plan** for the tokens that come now, with \`inline code\`, a [link](https://example.org) and 一些中文内容。
 
@@ -95,7 +95,7 @@ async function longConversation(page) {
   for (let run = 0; run < 7; run++) {
     await page.goto("/");
     await composer(page).waitFor();
-    await page.waitForTimeout(400);
+    await page.waitForTimeout(1000);  // the page is at rest when somebody chooses a conversation
     opened.push(await page.evaluate(async (id) => {
       const link = document.querySelector(`a[href$="/c/${id}"]`);
       const begun = performance.now();
@@ -111,17 +111,31 @@ async function longConversation(page) {
   }
   console.log(`1,000 messages: the end is on the screen after ${spread(opened)} ms; all are in the document ${spread(complete)} ms later`);
   console.log(`sending the 500 questions: ${spread(sent, 1)} ms for two requests from the page`);
-  const reply = [];
-  for (let i = 0; i < 20; i++) {
-    reply.push(await page.evaluate(async ([id, parent]) => {
-      const me = await (await fetch("/chat/api/me")).json();
-      const begun = performance.now();
-      const answer = await fetch(`/chat/api/conversations/${id}/messages`, { method: "POST", headers: { "Content-Type": "application/json", "X-CSRF-Token": me.csrf }, body: JSON.stringify({ parent_id: parent, text: "one more", generate: false }) });
-      await answer.json();
-      return performance.now() - begun;
-    }, [id, parent]));
+  return id;
+}
+
+/// What the server spends on a question in a conversation of 1,000 messages: by its own connection, since the page would be measured too.
+async function serverOverhead(context, server, id) {
+  const cookie = (await context.cookies()).map(({ name, value }) => `${name}=${value}`).join("; ");
+  const ask = async (method, path, body) => {
+    const answer = await fetch(`${server.url}/chat/api${path}`, { method, headers: { "Content-Type": "application/json", "X-CSRF-Token": csrf, Cookie: cookie, Origin: server.url }, body: body && JSON.stringify(body) });
+    const text = await answer.text();
+    if (!answer.ok) throw new Error(text);
+    return text && JSON.parse(text);
+  };
+  let csrf = "";
+  csrf = (await ask("GET", "/me")).csrf;
+  const generating = async () => { const { pinned, conversations } = await ask("GET", "/conversations?limit=1"); return [...pinned, ...conversations].some((one) => one.generating); };
+  let parent = (await ask("GET", `/conversations/${id}`)).conversation.head_id;
+  const stored = [], sent = [];
+  for (let run = 0; run < 60; run++) {
+    const begun = performance.now();
+    const { user_message, assistant_message } = await ask("POST", `/conversations/${id}/messages`, { parent_id: parent, text: "one more", generate: run % 2 === 1 });
+    (run % 2 ? sent : stored).push(performance.now() - begun);
+    parent = (assistant_message ?? user_message).id;
+    await eventually(generating, (is) => !is);
   }
-  console.log(`storing a message in it: ${spread(reply, 1)} ms as the page sees it`);
+  console.log(`one more question in it, from the request to the server's answer: ${spread(sent, 1)} ms with the prompt composed and queued, ${spread(stored, 1)} ms when only stored`);
 }
 
 async function streaming(page, tokensPerSecond) {
@@ -159,8 +173,10 @@ async function scripted() {
     const page = await setUp(context, fast);
     await ask(page, "hello");
     console.log(`server: ${before.toFixed(1)} MB resident before the page was used, ${(await memory(fast.child)).toFixed(1)} MB with one user and an answer`);
-    await longConversation(page);
+    const id = await longConversation(page);
     console.log(`server: ${(await memory(fast.child)).toFixed(1)} MB resident with the 1,000 messages`);
+    await page.close();
+    await serverOverhead(context, fast, id);
     await expectClean(context);
     await context.close();
   } finally { await fast.stop(); }
@@ -211,7 +227,9 @@ async function realMemory(page) {
   try {
     if (page) {
       const context = await newContext(real);
-      await ask(await setUp(context, real), "What is the capital of Japan?");
+      const tab = await setUp(context, real);
+      await brief(tab, 64);
+      await ask(tab, "What is the capital of Japan?");
       await context.close();
     } else {
       const send = () => fetch(`${real.url}/v1/chat/completions`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ messages: [{ role: "user", content: "What is the capital of Japan?" }], max_tokens: 64 }) });

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { docx, pdf, textFile } from "./fixtures.mjs";
 import {
-  answers, ask, closeBrowser, composer, EMAIL, eventually, expectAccessible, expectClean, idle, newContext, PASSWORD, questions, setPatience, setUp, signIn, startReal,
+  answers, ask, brief, closeBrowser, composer, EMAIL, eventually, expectAccessible, expectClean, idle, newContext, PASSWORD, questions, setPatience, setUp, signIn, startReal,
 } from "./harness.mjs";
 
 let server, context, page;
@@ -22,18 +22,11 @@ const newChat = async () => {
   await page.getByRole("heading", { name: "What is on your mind?" }).waitFor();
 };
 const prose = (of = page) => answers(of).last().locator(".prose").innerText();
-/// The conversation that begins now answers in few words, the likeliest ones.
-const brief = async (tokens) => {
-  await page.getByRole("button", { name: "Instructions and sampling" }).click();
-  await page.getByLabel("Temperature").fill("0");
-  await page.getByLabel("Longest answer").fill(String(tokens));
-  await page.getByRole("button", { name: "Save" }).click();
-};
 const STORY = "Write a very long story about a lighthouse keeper, with many chapters.";
 
 test("the link makes the account, and the first question gets its answer", async () => {
   page = await setUp(context, server);
-  await brief(48);
+  await brief(page, 48);
   await ask(page, "What is the capital of Japan?");
   assert.match(await answers(page).last().innerText(), /Tokyo/);
   await answers(page).last().getByText("tokens/s").waitFor();
@@ -91,7 +84,7 @@ test("a second tab sees the answer grow, and stops it", async () => {
 
 test("an edited question and a second answer are branches; an answer cut at its length goes on", async () => {
   await newChat();
-  await brief(12);
+  await brief(page, 12);
   await ask(page, "Explain in detail why the sea is salty.");
   await page.getByText("The answer reached its length limit.").waitFor();
   const cut = await prose();
@@ -123,7 +116,7 @@ test("a template asks for its variables, and the model answers what it made", as
   await page.getByRole("button", { name: "Save" }).click();
   await page.getByText("/首都").waitFor();
   await newChat();
-  await brief(16);
+  await brief(page, 16);
   await composer(page).fill("/首");
   await page.getByRole("option", { name: /首都/ }).waitFor();
   await composer(page).press("Enter");
@@ -138,7 +131,7 @@ test("a template asks for its variables, and the model answers what it made", as
 
 test("search finds 排序", async () => {
   await newChat();
-  await brief(16);
+  await brief(page, 16);
   await ask(page, "请解释快速排序算法的平均复杂度");
   await newChat();
   await page.keyboard.press("Control+k");
@@ -150,7 +143,7 @@ test("search finds 排序", async () => {
 
 test("questions about a TXT, a PDF and a DOCX", async () => {
   await newChat();
-  await brief(48);
+  await brief(page, 48);
   await page.locator('input[type="file"][multiple]').setInputFiles([
     textFile("harbour.txt", "The harbour master is called Ingrid."),
     { name: "lighthouse.pdf", mimeType: "application/pdf", buffer: pdf(["The lighthouse was built in 1787."]) },
