@@ -1,4 +1,7 @@
-"""Prints a table of the kernels in a folder of object files and checks what they must hold. Called by script/kernels.
+"""Prints a table of the kernels in a folder of object files and checks what they must hold. Called by script/kernels: kernels.py OBJECTS CACHE.
+
+Each architecture's machine code is disassembled by itself, on all cores, and what was found is kept in the folder CACHE by the code's hash: after
+a change only what it touched is read again.
 
 One line per kernel, f16 and bf16 together (the worse of the two), for each architecture: registers, spilled bytes' instructions
 (loads and stores of local memory), blocks that a multiprocessor holds at once, and the share of its warps that these are.
@@ -7,10 +10,15 @@ cuobjdump and nvdisasm are on the PATH.
 """
 
 import collections
+import concurrent.futures
+import hashlib
+import json
+import os
 import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 
 INSTRUCTIONS = {
     "HGMMA": re.compile(r"\bHGMMA\b"),
@@ -21,6 +29,8 @@ INSTRUCTIONS = {
     "spills": re.compile(r"\b(LDL|STL)\b"),
 }
 FUNCTION = re.compile(r"Function\s*:?\s*(\S+?):?\s*$")
+SECTION = re.compile(r"\s*\.section\s+\.text\.([^,\s]+)")
+INSTRUCTION = re.compile(r"\s+/\*[0-9a-f]{4,}\*/\s")
 USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+) LOCAL:(\d+)")
 
 # A multiprocessor's limits (CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"): warps, blocks, KB of shared memory.
@@ -74,24 +84,47 @@ OTHERS = (lambda _: (256, 0), ())
 MAY_SPILL = {("sample.cu", "sample_kernel"), ("sample.cu", "logprobs_kernel")}
 
 
+# A kernel that is not compiled for an architecture ends at once there, padded to whole lines of the instruction cache.
+STUB_INSTRUCTIONS = 24
+
+
 def run(*command):
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def sections(text):
-    """(architecture, function, lines) of either of cuobjdump's listings."""
-    arch, function, lines = None, None, []
-    for line in text.splitlines():
-        found = re.match(r"\s*(?:arch\s*=\s*|code for )(sm_\w+)", line)
-        named = FUNCTION.search(line)
-        if found or named:
-            if function:
-                yield arch, function, lines
-            arch, function, lines = (found.group(1), None, []) if found else (arch, named.group(1), [])
-        elif function:
-            lines.append(line)
-    if function:
-        yield arch, function, lines
+def usages(cubin):
+    """function → registers, stack, static shared and local memory"""
+    found, function = {}, None
+    for line in run("cuobjdump", "--dump-resource-usage", str(cubin)).splitlines():
+        named, usage = FUNCTION.search(line), USAGE.search(line)
+        if named:
+            function = named.group(1)
+        elif usage and function:
+            found[function] = tuple(map(int, usage.groups()))
+    return found
+
+
+def read_cubin(cubin, cache):
+    """function → usage, counts of INSTRUCTIONS, and how many instructions there are in all"""
+    recipe = repr(INSTRUCTIONS).encode() + cubin.read_bytes()
+    known = cache / (hashlib.sha256(recipe).hexdigest()[:32] + ".json")
+    if known.exists():
+        return json.loads(known.read_text(encoding="utf-8"))
+    found = {function: {"usage": usage, "counts": dict.fromkeys(INSTRUCTIONS, 0), "instructions": 0} for function, usage in usages(cubin).items()}
+    function = None
+    for line in run("nvdisasm", "--print-code", "--no-dataflow", str(cubin)).splitlines():
+        section = SECTION.match(line)
+        if section:
+            function = found.get(section.group(1))
+        elif function and INSTRUCTION.match(line):
+            function["instructions"] += 1
+            for name, pattern in INSTRUCTIONS.items():
+                function["counts"][name] += bool(pattern.search(line))
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=cache, delete=False, encoding="utf-8") as out:
+        json.dump(found, out)
+    os.replace(out.name, known)
+    return found
 
 
 def readable(symbols):
@@ -112,29 +145,32 @@ def occupancy(arch, registers, shared, threads):
     return blocks, blocks * warps / warps_max
 
 
-def read(folder):
-    """(file, symbol, architecture) → usage, counts of INSTRUCTIONS, whether it is more than a stub"""
-    kernels = collections.defaultdict(dict)
-    for path in sorted(pathlib.Path(folder).glob("*.cu.o")):
-        file = path.name.removesuffix(".o")
-        for arch, function, lines in sections(run("cuobjdump", "--dump-resource-usage", str(path))):
-            usage = USAGE.search(" ".join(lines))
-            if usage:
-                kernels[file, function, arch]["usage"] = tuple(map(int, usage.groups()))
-        for arch, function, lines in sections(run("cuobjdump", "--dump-sass", str(path))):
-            text = "\n".join(lines)
-            kernels[file, function, arch]["counts"] = {name: len(pattern.findall(text)) for name, pattern in INSTRUCTIONS.items()}
-            kernels[file, function, arch]["stub"] = len(re.findall(r"/\*[0-9a-f]{4,}\*/\s", text)) < 24  # not compiled for this architecture
+def read(folder, cache):
+    """(file, function, architecture) → what read_cubin says of it"""
+    kernels = {}
+    with tempfile.TemporaryDirectory() as work, concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        cubins = []
+        for path in sorted(pathlib.Path(folder).glob("*.cu.o"), key=lambda each: -each.stat().st_size):
+            unpacked = pathlib.Path(work) / path.name
+            unpacked.mkdir()
+            subprocess.run(("cuobjdump", "--extract-elf", "all", str(path.resolve())), check=True, cwd=unpacked, stdout=subprocess.DEVNULL)
+            cubins += [(path.name.removesuffix(".o"), cubin) for cubin in sorted(unpacked.glob("*.cubin"))]
+        if not cubins:
+            sys.exit(f"{folder} holds no kernels")
+        for (file, cubin), functions in zip(cubins, pool.map(lambda each: read_cubin(each[1], pathlib.Path(cache)), cubins)):
+            arch = re.search(r"\.(sm_\w+)\.", cubin.name).group(1)
+            for function, found in functions.items():
+                kernels[file, function, arch] = found
     return kernels
 
 
 def main():
-    kernels = read(sys.argv[1])
+    kernels = read(*sys.argv[1:])
     names = readable(sorted({function for _, function, _ in kernels}))
     table, wrong = collections.defaultdict(dict), []
     for (file, function, arch), found in sorted(kernels.items()):
-        if found.get("stub", True) or "usage" not in found:
-            continue
+        if found["instructions"] < STUB_INSTRUCTIONS:
+            continue  # not compiled for this architecture
         name = names[function]
         launch, must_hold = KERNELS.get((file, name.split("<")[0]), OTHERS)
         threads, dynamic = launch(name)

@@ -3,6 +3,7 @@
 #include <boost/context/detail/fcontext.hpp>
 #include <sys/mman.h>
 
+#include <bit>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -11,7 +12,7 @@
 #include <vector>
 
 #include "base/check.h"
-#include "base/rng.h"
+#include "control.h"
 #include "executor.h"
 
 #ifdef __has_feature  // clang
@@ -43,6 +44,7 @@ uint64_t order_seed = 0;
 }  // namespace
 
 void set_order_seed(uint64_t seed) { order_seed = seed; }
+bool address_sanitized() { return PM_ASAN; }
 
 struct Thread {
   context::fcontext_t context = nullptr;
@@ -65,9 +67,10 @@ struct Thread {
 };
 
 struct WarpCall {
-  unsigned mask = 0, arrived = 0;
-  WarpOperation complete = nullptr;
-  void* arguments[32] = {};
+  WarpCall(unsigned lanes, WarpOperation operation) : mask(lanes), complete(operation) {}
+  unsigned mask, arrived = 0;
+  WarpOperation complete;
+  void* arguments[32];  // of the lanes that have arrived
 };
 
 struct Barrier {
@@ -103,13 +106,21 @@ struct Executor {
   void* dynamic = nullptr;
   size_t dynamic_bytes = 0;
   std::string fault;
-  pagemill::SplitMix64 random{0};
+  uint64_t random = 0;
   bool shuffled = false;
+  std::vector<Thread*> lanes_released;       // by the warp operation that has just been completed
   std::vector<void*> stacks;
 
   ~Executor() {
     for (void* stack : stacks) munmap(stack, kStackBytes);
     std::free(dynamic);
+  }
+  /// [0, bound), by SplitMix64's steps.
+  uint32_t draw(uint64_t bound) {
+    uint64_t z = random += 0x9E3779B97F4A7C15;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EB;
+    return static_cast<uint32_t>(((z >> 32) * bound) >> 32);
   }
   void switch_to(Thread& next);
   [[noreturn]] void leave();
@@ -121,13 +132,20 @@ struct Executor {
 
 namespace {
 
-thread_local Executor executor;
+/// This OS thread's, from its first kernel on: a plain pointer, for everything below asks for it.
+constinit thread_local Executor* executor = nullptr;
+
+Executor& executor_of_thread() {
+  static thread_local Executor own;
+  executor = &own;
+  return own;
+}
 
 void begin_switch([[maybe_unused]] Thread* from, [[maybe_unused]] Thread& to, [[maybe_unused]] bool ends) {
 #if PM_ASAN
-  const bool to_main = &to == &executor.main;
-  __sanitizer_start_switch_fiber(ends ? nullptr : &from->fake_stack, to_main ? executor.main_stack : to.stack,
-                                 to_main ? executor.main_stack_bytes : kStackBytes);
+  const bool to_main = &to == &executor->main;
+  __sanitizer_start_switch_fiber(ends ? nullptr : &from->fake_stack, to_main ? executor->main_stack : to.stack,
+                                 to_main ? executor->main_stack_bytes : kStackBytes);
 #endif
 }
 
@@ -137,14 +155,14 @@ void end_switch([[maybe_unused]] Thread* self, [[maybe_unused]] bool from_main) 
   size_t size = 0;
   __sanitizer_finish_switch_fiber(self ? self->fake_stack : nullptr, &bottom, &size);
   if (from_main) {
-    executor.main_stack = bottom;
-    executor.main_stack_bytes = size;
+    executor->main_stack = bottom;
+    executor->main_stack_bytes = size;
   }
 #endif
 }
 
 void entry(context::transfer_t transfer) {
-  Executor& e = executor;
+  Executor& e = *executor;
   Thread* const from = static_cast<Thread*>(transfer.data);
   end_switch(nullptr, from == &e.main);
   from->context = transfer.fctx;
@@ -200,7 +218,7 @@ void Executor::make_ready(std::vector<Thread*>& released) {
   const size_t first = ready.size();
   ready.insert(ready.end(), released.rbegin(), released.rend());
   if (!shuffled) return;
-  for (size_t i = ready.size(); i-- > first + 1;) std::swap(ready[i], ready[first + random() % (i - first + 1)]);
+  for (size_t i = ready.size(); i-- > first + 1;) std::swap(ready[i], ready[first + draw(i - first + 1)]);
 }
 
 void Executor::describe_deadlock() {
@@ -273,7 +291,7 @@ void Executor::run_block(uint3 index) {
 // --- What kernels call --------------------------------------------------------------------------------------------------
 
 void fault(Place place, const char* what) {
-  Executor& e = executor;
+  Executor& e = *executor;
   if (e.fault.empty()) {
     e.fault = std::string(what) + ": block (" + std::to_string(blockIdx.x) + ", " + std::to_string(blockIdx.y) + ", " + std::to_string(blockIdx.z) +
               "), thread " + std::to_string(e.current->id) + ", " + place.file + ":" + std::to_string(place.line);
@@ -286,10 +304,10 @@ void fault(Place place, const char* what) {
   std::abort();
 }
 
-int block_threads() { return executor.count; }
-int lane() { return executor.current->id % 32; }
-int warp() { return executor.current->id / 32; }
-unsigned live_lanes() { return executor.live[static_cast<size_t>(warp())]; }
+int block_threads() { return executor->count; }
+int lane() { return executor->current->id % 32; }
+int warp() { return executor->current->id / 32; }
+unsigned live_lanes() { return executor->live[static_cast<size_t>(warp())]; }
 
 namespace {
 
@@ -309,14 +327,14 @@ bool arrive(Barrier& barrier, int threads, bool same_place, Place place) {
 }
 
 void release(Barrier& barrier) {
-  executor.make_ready(barrier.waiting);
+  executor->make_ready(barrier.waiting);
   barrier.waiting.clear();
 }
 
 }  // namespace
 
 void barrier_sync(int id, int threads, bool same_place, Place place) {
-  Executor& e = executor;
+  Executor& e = *executor;
   if (id < 0 || id >= kBarriers) fault(place, "there are barriers 0 to 15");
   if (threads % 32 != 0 && threads != e.count) fault(place, "a barrier's count must be a multiple of 32");
   Barrier& barrier = e.barriers[id];
@@ -328,18 +346,18 @@ void barrier_sync(int id, int threads, bool same_place, Place place) {
 
 void barrier_arrive(int id, int threads, Place place) {
   if (id < 0 || id >= kBarriers) fault(place, "there are barriers 0 to 15");
-  Barrier& barrier = executor.barriers[id];
+  Barrier& barrier = executor->barriers[id];
   if (arrive(barrier, threads, false, place)) release(barrier);
 }
 
 int barrier_count(int predicate, Place place) {
-  Barrier& barrier = executor.barriers[0];
+  Barrier& barrier = executor->barriers[0];
   barrier.predicate += predicate != 0;
-  barrier_sync(0, executor.count, true, place);
+  barrier_sync(0, executor->count, true, place);
   const int result = barrier.predicate;
-  barrier_sync(0, executor.count, true, place);
+  barrier_sync(0, executor->count, true, place);
   barrier.predicate = 0;
-  barrier_sync(0, executor.count, true, place);
+  barrier_sync(0, executor->count, true, place);
   return result;
 }
 int barrier_or(int predicate, Place place) { return barrier_count(predicate, place) != 0; }
@@ -347,7 +365,7 @@ int barrier_or(int predicate, Place place) { return barrier_count(predicate, pla
 void complete_nothing(void**, unsigned) {}
 
 void warp_collective(unsigned mask, WarpOperation complete, void* argument, const char* name, Place place) {
-  Executor& e = executor;
+  Executor& e = *executor;
   Thread& self = *e.current;
   const int own = self.id % 32, index = self.id / 32;
   auto& calls = e.warps[static_cast<size_t>(index)];
@@ -364,21 +382,19 @@ void warp_collective(unsigned mask, WarpOperation complete, void* argument, cons
     if (each.mask & mask) fault(place, "lanes of one warp are in warp operations with different masks");
   }
   if (!call) {
-    calls.push_back({.mask = mask, .complete = complete});
-    call = &calls.back();
+    call = &calls.emplace_back(mask, complete);
   }
   if (call->complete != complete) fault(place, "lanes of one warp are in different warp operations: the warp has diverged");
   call->arrived |= 1u << own;
   call->arguments[own] = argument;
   if (call->arrived != mask) return e.wait(name, place);
-  WarpCall whole = *call;
-  calls.erase(calls.begin() + (call - calls.data()));
-  complete(whole.arguments, mask);
-  static thread_local std::vector<Thread*> released;
-  released.clear();
-  for (int i = 0; i < 32; ++i)
-    if (i != own && (mask >> i & 1)) released.push_back(&e.threads[static_cast<size_t>(index * 32 + i)]);
-  e.make_ready(released);
+  complete(call->arguments, mask);
+  if (call != &calls.back()) *call = calls.back();
+  calls.pop_back();
+  e.lanes_released.clear();
+  for (unsigned others = mask & ~(1u << own); others != 0; others &= others - 1)
+    e.lanes_released.push_back(&e.threads[static_cast<size_t>(index * 32 + std::countr_zero(others))]);
+  e.make_ready(e.lanes_released);
 }
 
 namespace {
@@ -401,7 +417,7 @@ unsigned vote(unsigned mask, bool predicate, Place place) {
 }
 
 void* shared_variable_memory(const void* key, size_t bytes, size_t alignment) {
-  Executor& e = executor;
+  Executor& e = *executor;
   SharedVariable* found = nullptr;
   for (SharedVariable& variable : e.shared)
     if (variable.key == key) found = &variable;
@@ -421,15 +437,15 @@ void* shared_variable_memory(const void* key, size_t bytes, size_t alignment) {
   return found->memory.get();
 }
 
-void* dynamic_shared_memory() { return executor.dynamic; }
+void* dynamic_shared_memory() { return executor->dynamic; }
 
 void async_copy(void* to, const void* from, int bytes, int zero_from) {
   std::memset(to, 0xFF, static_cast<size_t>(bytes));
-  executor.current->copies.push_back({to, from, bytes, zero_from});
+  executor->current->copies.push_back({to, from, bytes, zero_from});
 }
-void async_commit() { executor.current->groups.push_back(executor.current->copies.size()); }
+void async_commit() { executor->current->groups.push_back(executor->current->copies.size()); }
 void async_wait(int groups_left) {
-  Thread& self = *executor.current;
+  Thread& self = *executor->current;
   const auto left = static_cast<size_t>(groups_left);
   if (self.groups.size() <= left) return;
   const size_t done = self.groups[self.groups.size() - left - 1];
@@ -444,12 +460,12 @@ void async_wait(int groups_left) {
 }
 
 void count_access(Access kind, const void* address, int bytes, Place place) {
-  executor.current->log.add(kind, address, bytes, place);
+  executor->current->log.add(kind, address, bytes, place);
 }
 AccessLog& log_of(Thread* threads, int id) { return threads[id].log; }
 
 const char* run_kernel(const KernelLaunch& launch) {
-  Executor& e = executor;
+  Executor& e = executor_of_thread();
   PM_CHECK(e.launch == nullptr, "a kernel is launched from a kernel");
   e.launch = &launch;
   e.fault.clear();
@@ -472,13 +488,13 @@ const char* run_kernel(const KernelLaunch& launch) {
     if (e.dynamic_bytes) PM_CHECK(posix_memalign(&e.dynamic, 1024, e.dynamic_bytes) == 0);
   }
   e.shuffled = order_seed != 0;
-  if (e.shuffled) e.random = pagemill::SplitMix64(order_seed ^ e.block_number * 0x9E3779B97F4A7C15);
+  if (e.shuffled) e.random = order_seed ^ e.block_number * 0x9E3779B97F4A7C15;
 
   const uint64_t blocks = uint64_t{launch.grid.x} * launch.grid.y * launch.grid.z;
   std::vector<uint32_t> order(blocks);
   for (uint64_t i = 0; i < blocks; ++i) order[i] = static_cast<uint32_t>(i);
   if (e.shuffled)
-    for (uint64_t i = blocks; i-- > 1;) std::swap(order[i], order[e.random() % (i + 1)]);
+    for (uint64_t i = blocks; i-- > 1;) std::swap(order[i], order[e.draw(i + 1)]);
   for (uint64_t i = 0; i < blocks && e.fault.empty(); ++i) {
     const uint32_t block = order[i];
     e.run_block({block % launch.grid.x, block / launch.grid.x % launch.grid.y, block / (launch.grid.x * launch.grid.y)});

@@ -21,6 +21,9 @@ struct DeviceOptions {
 /// Everything anew: options, counters, failures. Nothing may be allocated any more.
 void reset_device(const DeviceOptions& options = {});
 
+/// Whether AddressSanitizer watches this build's device: every allocation, and every shared variable of a block, is a heap block of its own.
+bool address_sanitized();
+
 /// Draws the order of blocks and of threads between barriers; 0 = ascending.
 void set_thread_order(uint64_t seed);
 

@@ -5,29 +5,45 @@ namespace emulated {
 
 namespace {
 
-float half_to_float(uint32_t bits) { return pagemill::f16_to_f32(static_cast<uint16_t>(bits)); }
-float bfloat_to_float(uint32_t bits) { return pagemill::bf16_to_f32(static_cast<uint16_t>(bits)); }
+/// A row of B or C: eight floats that the compiler computes with at once.
+using Row __attribute__((vector_size(32))) = float;
 
-template <float (*to_float)(uint32_t)>
-void multiply(void** arguments) {
-  float a[16][16], b[16][8], c[16][8];
+/// Beyond the end of K every element of A and B is zero: no work then.
+bool all_zero(void** arguments) {
+  for (int lane = 0; lane < 32; ++lane) {
+    const auto& mine = *static_cast<const MmaArguments*>(arguments[lane]);
+    if ((mine.a[0] | mine.a[1] | mine.a[2] | mine.a[3] | mine.b[0] | mine.b[1]) != 0) return false;
+  }
+  return true;
+}
+
+template <float (*to_float)(uint16_t)>
+void multiply(void** arguments, unsigned mask) {
+  if (mask != 0xffffffffu) fault(Place::here(), "mma.sync needs a whole warp");
+  if (all_zero(arguments)) {
+    for (int lane = 0; lane < 32; ++lane)
+      for (int i = 0; i < 4; ++i) static_cast<const MmaArguments*>(arguments[lane])->c[i] += 0.0f;
+    return;
+  }
+  uint16_t a_bits[16][16], b_bits[16][8];
+  float a[16][16];
+  Row b[16], c[16];
   for (int lane = 0; lane < 32; ++lane) {
     const auto& mine = *static_cast<const MmaArguments*>(arguments[lane]);
     const int group = lane / 4, pair = lane % 4 * 2;
-    for (int i = 0; i < 4; ++i) {  // a[0], a[2]: row group; a[1], a[3]: group + 8; a[2], a[3]: k + 8
-      const int row = group + i % 2 * 8, k = pair + i / 2 * 8;
-      a[row][k] = to_float(mine.a[i]);
-      a[row][k + 1] = to_float(mine.a[i] >> 16);
-    }
+    for (int i = 0; i < 4; ++i) std::memcpy(&a_bits[group + i % 2 * 8][pair + i / 2 * 8], &mine.a[i], 4);  // a[0], a[2]: row group; a[1], a[3]: group + 8; a[2], a[3]: k + 8
     for (int i = 0; i < 2; ++i) {
-      b[pair + i * 8][group] = to_float(mine.b[i]);
-      b[pair + i * 8 + 1][group] = to_float(mine.b[i] >> 16);
+      b_bits[pair + i * 8][group] = static_cast<uint16_t>(mine.b[i]);
+      b_bits[pair + i * 8 + 1][group] = static_cast<uint16_t>(mine.b[i] >> 16);
     }
     for (int i = 0; i < 4; ++i) c[group + i / 2 * 8][pair + i % 2] = mine.c[i];
   }
   for (int row = 0; row < 16; ++row)
-    for (int k = 0; k < 16; ++k)
-      for (int column = 0; column < 8; ++column) c[row][column] += a[row][k] * b[k][column];
+    for (int k = 0; k < 16; ++k) a[row][k] = to_float(a_bits[row][k]);
+  for (int k = 0; k < 16; ++k)
+    for (int column = 0; column < 8; ++column) b[k][column] = to_float(b_bits[k][column]);
+  for (int row = 0; row < 16; ++row)
+    for (int k = 0; k < 16; ++k) c[row] += a[row][k] * b[k];
   for (int lane = 0; lane < 32; ++lane) {
     const auto& mine = *static_cast<const MmaArguments*>(arguments[lane]);
     const int group = lane / 4, pair = lane % 4 * 2;
@@ -36,7 +52,8 @@ void multiply(void** arguments) {
 }
 
 template <bool transposed>
-void load_matrices(void** arguments) {
+void load_matrices(void** arguments, unsigned mask) {
+  if (mask != 0xffffffffu) fault(Place::here(), "ldmatrix needs a whole warp");
   for (int matrix = 0; matrix < 4; ++matrix) {
     uint16_t elements[8][8];
     for (int row = 0; row < 8; ++row) std::memcpy(elements[row], static_cast<const LdmatrixArguments*>(arguments[matrix * 8 + row])->row, 16);
@@ -51,13 +68,9 @@ void load_matrices(void** arguments) {
 
 }  // namespace
 
-void complete_mma_f16(void** arguments, unsigned) { multiply<half_to_float>(arguments); }
-void complete_mma_bf16(void** arguments, unsigned) { multiply<bfloat_to_float>(arguments); }
-void complete_ldmatrix(void** arguments, unsigned) { load_matrices<false>(arguments); }
-void complete_ldmatrix_trans(void** arguments, unsigned) { load_matrices<true>(arguments); }
-
-void check_aligned(const void* address, size_t alignment, Place place) {
-  if (reinterpret_cast<uintptr_t>(address) % alignment != 0) fault(place, "misaligned address");
-}
+void complete_mma_f16(void** arguments, unsigned mask) { multiply<pagemill::f16_to_f32>(arguments, mask); }
+void complete_mma_bf16(void** arguments, unsigned mask) { multiply<pagemill::bf16_to_f32>(arguments, mask); }
+void complete_ldmatrix(void** arguments, unsigned mask) { load_matrices<false>(arguments, mask); }
+void complete_ldmatrix_trans(void** arguments, unsigned mask) { load_matrices<true>(arguments, mask); }
 
 }  // namespace emulated

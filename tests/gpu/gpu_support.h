@@ -24,6 +24,17 @@ inline void check(cudaError_t error, const char* what) {
 }
 #define GPU_CHECK(call) ::pagemill::gpu_test::check(call, #call)
 
+/// Where everything of a test program runs, in order; to the end of the program. (The emulated device refuses the null stream, whose
+/// order with others is a trap.)
+inline cudaStream_t test_stream() {
+  static const cudaStream_t stream = [] {
+    cudaStream_t made = nullptr;
+    GPU_CHECK(cudaStreamCreateWithFlags(&made, cudaStreamNonBlocking));
+    return made;
+  }();
+  return stream;
+}
+
 /// A device array; lives to the end of its scope.
 template <class T>
 class Array {
@@ -39,15 +50,15 @@ class Array {
   T* get() const { return data_; }
   size_t size() const { return count_; }
   void set(const std::vector<T>& values) {
-    GPU_CHECK(cudaMemcpyAsync(data_, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice, nullptr));
+    GPU_CHECK(cudaMemcpyAsync(data_, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice, test_stream()));
     GPU_CHECK(cudaDeviceSynchronize());
   }
   /// Poison: NaN in every float type.
-  void poison() { GPU_CHECK(cudaMemsetAsync(data_, 0xFF, count_ * sizeof(T), nullptr)); }
+  void poison() { GPU_CHECK(cudaMemsetAsync(data_, 0xFF, count_ * sizeof(T), test_stream())); }
   std::vector<T> read() const {
     std::vector<T> values(count_);
     GPU_CHECK(cudaDeviceSynchronize());
-    GPU_CHECK(cudaMemcpyAsync(values.data(), data_, count_ * sizeof(T), cudaMemcpyDeviceToHost, nullptr));
+    GPU_CHECK(cudaMemcpyAsync(values.data(), data_, count_ * sizeof(T), cudaMemcpyDeviceToHost, test_stream()));
     GPU_CHECK(cudaDeviceSynchronize());
     return values;
   }
@@ -145,12 +156,13 @@ inline cuda::KernelContext context_of_device() {
   GPU_CHECK(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
   GPU_CHECK(cudaDeviceGetAttribute(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
   cuda::KernelContext context;
+  context.stream = test_stream();
   context.block_shared_bytes = static_cast<size_t>(shared_bytes);
   context.multiprocessors = sms;
   context.arch = 10 * major + minor;
   context.programmatic = context.arch >= 90;
   GPU_CHECK(cudaMalloc(&context.product_workspace, cuda::product_workspace_bytes()));  // to the end of the program
-  GPU_CHECK(cudaMemsetAsync(context.product_workspace, 0, cuda::product_workspace_bytes(), nullptr));
+  GPU_CHECK(cudaMemsetAsync(context.product_workspace, 0, cuda::product_workspace_bytes(), test_stream()));
   GPU_CHECK(cudaDeviceSynchronize());
   return context;
 }

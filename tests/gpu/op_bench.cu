@@ -1,5 +1,6 @@
 // Times the kernels at the true shapes of Qwen2.5-7B and Llama-3-8B on random data, as CSV beside the limits measured in the same run.
-//   op_bench [--portable] [--plain-launch] [limits] [linear] [attention] [prefill] [rows] [sample] [step]   (nothing named = everything)
+//   op_bench [--small] [--portable] [--plain-launch] [limits] [linear] [attention] [prefill] [rows] [sample] [step]   (nothing named = everything)
+// --small: a tiny model, each op once or twice; its times mean nothing, it only shows that all of this runs (on the emulated device).
 // Each figure is the median of 5 replays of a CUDA graph of many launches that walk through more weights than L2 holds.
 #include <cstdio>
 #include <functional>
@@ -20,7 +21,12 @@ struct ModelShape {
   int hidden, ffn, heads, kv_heads, dim, layers, vocab;
   int qkv_out() const { return (heads + 2 * kv_heads) * dim; }
 };
-constexpr ModelShape kModels[] = {{"qwen2.5-7b", 3584, 18944, 28, 4, 128, 28, 152064}, {"llama-3-8b", 4096, 14336, 32, 8, 128, 32, 128256}};
+const std::vector<ModelShape> kModels = {{"qwen2.5-7b", 3584, 18944, 28, 4, 128, 28, 152064}, {"llama-3-8b", 4096, 14336, 32, 8, 128, 32, 128256}};
+const std::vector<ModelShape> kTinyModels = {{"tiny", 64, 128, 7, 1, 64, 2, 512}};
+
+bool small = false;
+const std::vector<ModelShape>& models() { return small ? kTinyModels : kModels; }
+int repeats(int count) { return small ? 1 : count; }
 
 __global__ void fill_kernel(uint32_t* to, size_t words, uint32_t seed) {
   // Two 16-bit floats of magnitude 2^-6 … 2^-5 with random signs and mantissas, valid as f16 and as bf16.
@@ -48,26 +54,26 @@ __global__ void __launch_bounds__(512) read_kernel(const uint4* from, size_t vec
 
 /// --rows 1,16: only those.
 std::vector<int> chosen_rows;
-std::vector<int> rows_wanted(std::vector<int> all) {
+std::vector<int> rows_wanted(std::vector<int> all, std::vector<int> of_tiny) {
+  if (small) all = std::move(of_tiny);
   if (!chosen_rows.empty()) all = chosen_rows;
   return all;
 }
 
 class Bench {
  public:
-  explicit Bench(KernelContext context) : context_(context), pool_(kPoolBytes) {
-    GPU_CHECK(cudaStreamCreateWithFlags(&context_.stream, cudaStreamNonBlocking));
-    fill(pool_.get(), kPoolBytes);
+  explicit Bench(KernelContext context) : context_(context), pool_bytes_(small ? size_t{2} << 20 : size_t{4} << 30), pool_(pool_bytes_) {
+    fill(pool_.get(), pool_bytes_);
     GPU_CHECK(cudaDeviceSynchronize());
   }
   KernelContext& context() { return context_; }
   void fill(void* to, size_t bytes) {
-    GPU_CHECK(cuda::launch(fill_kernel, {.grid = 2048, .block = 256}, context_.stream, static_cast<uint32_t*>(to), bytes / 4, seed_++));
+    GPU_CHECK(cuda::launch(fill_kernel, {.grid = small ? 4u : 2048u, .block = 256}, context_.stream, static_cast<uint32_t*>(to), bytes / 4, seed_++));
   }
   /// Random 16-bit data that was not touched for a while: consecutive calls walk through 2 GB.
   const void* fresh(size_t bytes) {
     bytes = (bytes + 255) / 256 * 256;
-    if (at_ + bytes > kPoolBytes) at_ = 0;
+    if (at_ + bytes > pool_bytes_) at_ = 0;
     const void* data = pool_.get() + at_;
     at_ += bytes;
     return data;
@@ -84,7 +90,7 @@ class Bench {
     GPU_CHECK(cudaEventCreateWithFlags(&begin, 0));
     GPU_CHECK(cudaEventCreateWithFlags(&end, 0));
     std::vector<double> times;
-    for (int i = 0; i < 6; ++i) {
+    for (int i = 0; i < (small ? 2 : 6); ++i) {
       GPU_CHECK(cudaEventRecord(begin, context_.stream));
       GPU_CHECK(cudaGraphLaunch(exec, context_.stream));
       GPU_CHECK(cudaEventRecord(end, context_.stream));
@@ -110,8 +116,8 @@ class Bench {
   }
 
  private:
-  static constexpr size_t kPoolBytes = size_t{4} << 30;
   KernelContext context_;
+  const size_t pool_bytes_;
   Array<uint8_t> pool_;
   size_t at_ = 0;
   uint32_t seed_ = 1;
@@ -120,7 +126,7 @@ class Bench {
 
 void bench_limits(Bench& b) {
   Array<uint32_t> sink(4);
-  const size_t bytes = size_t{2} << 30;
+  const size_t bytes = small ? size_t{1} << 20 : size_t{2} << 30;
   double best = 1e30;
   for (const int per_sm : {1, 2, 4}) {
     const double us = b.time([&] {
@@ -169,13 +175,13 @@ struct Buffers {
 };
 
 void bench_linear(Bench& b) {
-  for (const ModelShape& m : kModels) {
-    for (const int rows : rows_wanted({1, 8, 16, 32, 64})) {
+  for (const ModelShape& m : models()) {
+    for (const int rows : rows_wanted({1, 8, 16, 32, 64}, {1, 9, 33})) {
       Buffers buffers(b, m, rows, 16);
       Array<uint8_t> kv(cuda::kv_layer_block_bytes(m.kv_heads, m.dim) * static_cast<size_t>(rows));
       const KernelContext& c = b.context();
       const auto repeat = [&](const char* op, double weights, auto enqueue) {
-        const int count = std::max(4, static_cast<int>(2e9 / weights));
+        const int count = repeats(std::max(4, static_cast<int>(2e9 / weights)));
         const double us = b.time([&] { for (int i = 0; i < count; ++i) GPU_CHECK(enqueue()); }, count);
         b.print(m.name, op, rows, us, weights);
       };
@@ -210,11 +216,12 @@ cuda::AttentionArgs attention_args(const ModelShape& m, Buffers& buffers, void* 
 }
 
 void bench_attention(Bench& b) {
-  for (const ModelShape& m : kModels) {
-    for (const auto& [rows, context] : {std::pair{1, 512}, {1, 8192}, {16, 512}, {64, 512}, {256, 512}, {16, 8192}}) {
+  for (const ModelShape& m : models()) {
+    using Case = std::pair<int, int>;
+    for (const auto& [rows, context] : small ? std::vector<Case>{{1, 40}, {3, 200}} : std::vector<Case>{{1, 512}, {1, 8192}, {16, 512}, {64, 512}, {256, 512}, {16, 8192}}) {
       Buffers buffers(b, m, rows, context);
       const size_t bytes = cuda::kv_layer_block_bytes(m.kv_heads, m.dim) * static_cast<size_t>(rows) * static_cast<size_t>(Buffers::blocks(context));
-      const int count = std::max(4, static_cast<int>(std::min(2e9 / static_cast<double>(bytes), 200.0)));
+      const int count = repeats(std::max(4, static_cast<int>(std::min(2e9 / static_cast<double>(bytes), 200.0))));
       const double us = b.time([&] {
         for (int i = 0; i < count; ++i)
           GPU_CHECK(cuda::decode_attention(b.context(), attention_args(m, buffers, const_cast<void*>(b.fresh(bytes)), rows, context)));
@@ -225,8 +232,8 @@ void bench_attention(Bench& b) {
 }
 
 void bench_prefill(Bench& b) {
-  for (const ModelShape& m : kModels) {
-    for (const int rows : {512, 2048, 8192, 32768}) {
+  for (const ModelShape& m : models()) {
+    for (const int rows : rows_wanted({512, 2048, 8192, 32768}, {48})) {
       const int blocks = rows / 16;
       Array<uint8_t> q(size_t{2} * rows * m.heads * m.dim), out(q.size()), workspace(std::vector<uint8_t>(cuda::attention_workspace_bytes(m.heads, m.dim), 0));
       b.fill(q.get(), q.size());
@@ -235,7 +242,7 @@ void bench_prefill(Bench& b) {
       for (int i = 0; i < blocks; ++i) table.push_back(i);
       Array<int32_t> d_positions(positions), d_table(table), d_seq(seq), begin(std::vector<int32_t>{0, rows});
       const size_t bytes = cuda::kv_layer_block_bytes(m.kv_heads, m.dim) * static_cast<size_t>(blocks);
-      const int count = rows > 8192 ? 2 : 8;
+      const int count = repeats(rows > 8192 ? 2 : 8);
       const double us = b.time([&] {
         for (int i = 0; i < count; ++i)
           GPU_CHECK(cuda::prefill_attention(b.context(), {ElementType::bf16, q.get(), out.get(), {const_cast<void*>(b.fresh(bytes)), m.kv_heads, m.dim}, d_table.get(), blocks,
@@ -249,24 +256,24 @@ void bench_prefill(Bench& b) {
 }
 
 void bench_rows(Bench& b) {
-  const ModelShape& m = kModels[0];
-  for (const int rows : {1, 16, 64, 256, 8192}) {
+  const ModelShape& m = models()[0];
+  for (const int rows : rows_wanted({1, 16, 64, 256, 8192}, {1, 3})) {
     Array<uint8_t> x(size_t{2} * rows * m.hidden), delta(x.size()), out(x.size());
     b.fill(delta.get(), delta.size());
     Array<float> weight(std::vector<float>(static_cast<size_t>(m.hidden), 1.0f));
     const double us = b.time([&] {
-      for (int i = 0; i < 50; ++i) GPU_CHECK(cuda::rms_norm(b.context(), {ElementType::bf16, x.get(), delta.get(), weight.get(), out.get(), rows, m.hidden, 1e-6f}));
-    }, 50);
+      for (int i = 0; i < repeats(50); ++i) GPU_CHECK(cuda::rms_norm(b.context(), {ElementType::bf16, x.get(), delta.get(), weight.get(), out.get(), rows, m.hidden, 1e-6f}));
+    }, repeats(50));
     b.print(m.name, "add_rms_norm", rows, us, 4.0 * static_cast<double>(x.size()));
   }
 }
 
 void bench_sample(Bench& b) {
-  const ModelShape& m = kModels[0];
+  const ModelShape& m = models()[0];
   struct Mode { const char* name; SamplingRow row; };
   const Mode modes[] = {{"greedy", {.temperature = 0}}, {"temperature", {.temperature = 0.7f, .seed = 5}}, {"top_p", {.temperature = 0.7f, .top_p = 0.8f, .seed = 5}},
                         {"top_k20 top_p", {.temperature = 0.7f, .top_p = 0.8f, .top_k = 20, .seed = 5}}};
-  for (const int rows : {1, 64, 256}) {
+  for (const int rows : rows_wanted({1, 64, 256}, {1, 2})) {
     std::vector<float> logits(static_cast<size_t>(rows) * m.vocab);
     parallel(static_cast<int64_t>(logits.size()), [&](int64_t i) { logits[static_cast<size_t>(i)] = 4 * (uniform(1, static_cast<uint64_t>(i)) + uniform(2, static_cast<uint64_t>(i)) + uniform(3, static_cast<uint64_t>(i))); });
     Array<float> d_logits(logits);
@@ -275,8 +282,8 @@ void bench_sample(Bench& b) {
     for (const Mode& mode : modes) {
       Array<SamplingRow> sampling(std::vector<SamplingRow>(static_cast<size_t>(rows), mode.row));
       const double us = b.time([&] {
-        for (int i = 0; i < 4; ++i) GPU_CHECK(cuda::sample(b.context(), {d_logits.get(), sampling.get(), nullptr, nullptr, nullptr, nullptr, nullptr, tokens.get(), top.get(), rows, m.vocab}));
-      }, 4);
+        for (int i = 0; i < repeats(4); ++i) GPU_CHECK(cuda::sample(b.context(), {d_logits.get(), sampling.get(), nullptr, nullptr, nullptr, nullptr, nullptr, tokens.get(), top.get(), rows, m.vocab}));
+      }, repeats(4));
       b.print(m.name, (std::string("sample ") + mode.name).c_str(), rows, us, 4.0 * static_cast<double>(logits.size()));
     }
   }
@@ -284,7 +291,7 @@ void bench_sample(Bench& b) {
 
 /// A whole decode step as the engine enqueues it, in one graph: what batch-size goals are about. Weights of all layers are distinct.
 void bench_step(Bench& b) {
-  for (const ModelShape& m : kModels) {
+  for (const ModelShape& m : models()) {
     const size_t row = static_cast<size_t>(m.hidden) * 2, per_layer = row * static_cast<size_t>(m.qkv_out() + m.heads * m.dim + 3 * m.ffn), head = row * static_cast<size_t>(m.vocab);
     Array<uint8_t> weights(per_layer * static_cast<size_t>(m.layers) + head);
     b.fill(weights.get(), weights.size());
@@ -296,8 +303,8 @@ void bench_step(Bench& b) {
       }, 1);
       b.print(m.name, "read all weights", 0, us, static_cast<double>(weights.size()));
     }
-    for (const int rows : rows_wanted({1, 8, 16, 32})) {  // more are cuBLASLt's, by the engine
-      const int context = 576;
+    for (const int rows : rows_wanted({1, 8, 16, 32}, {1, 9})) {  // more are cuBLASLt's, by the engine
+      const int context = small ? 40 : 576;
       Buffers buffers(b, m, rows, context);
       const size_t kv_layer = cuda::kv_layer_block_bytes(m.kv_heads, m.dim) * static_cast<size_t>(rows) * static_cast<size_t>(Buffers::blocks(context));
       Array<uint8_t> kv(kv_layer * static_cast<size_t>(m.layers));
@@ -351,7 +358,8 @@ int main(int argc, char** argv) {
   std::set<std::string> wanted;
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
-    if (word == "--portable") context.arch = 80;
+    if (word == "--small") small = true;
+    else if (word == "--portable") context.arch = 80;
     else if (word == "--plain-launch") context.programmatic = false;
     else if (word == "--rows" && i + 1 < argc) {
       for (const char* at = argv[++i]; at != nullptr; at = std::strchr(at, ',') == nullptr ? nullptr : std::strchr(at, ',') + 1) chosen_rows.push_back(std::atoi(at));

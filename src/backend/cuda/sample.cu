@@ -77,7 +77,8 @@ __device__ uint64_t best_rank(const RowView& row, SelectShared& shared, uint64_t
   return block_min(mine, shared);
 }
 
-__device__ int bin_of(float z) { return min(kBins - 1, static_cast<int>(-z * (kBins / 30.0f))); }
+/// z ≤ 0, as low as it may be: what an int cannot hold is undefined.
+__device__ int bin_of(float z) { return static_cast<int>(fminf(-z * (kBins / 30.0f), kBins - 1)); }
 
 /// Takes the row's maximum anew; false where nothing is possible.
 __device__ bool take_max(RowView& row, SelectShared& shared, uint64_t& best, uint64_t& mine) {

@@ -44,7 +44,7 @@ void barrier_arrive(int id, int threads, Place place);
 int block_threads();
 int lane();
 int warp();
-/// Hands every lane's `argument` to `complete` once all lanes of `mask` are there. arguments[lane] is null outside of the mask.
+/// Hands every lane's `argument` to `complete` once all lanes of `mask` are there. arguments[lane] means nothing outside of the mask.
 using WarpOperation = void (*)(void** arguments, unsigned mask);
 void warp_collective(unsigned mask, WarpOperation complete, void* argument, const char* name, Place place);
 /// Lanes of this thread's warp that have not returned.

@@ -29,7 +29,9 @@ void complete_ldmatrix(void** arguments, unsigned mask);
 void complete_ldmatrix_trans(void** arguments, unsigned mask);
 
 /// A wrong alignment is a fault, as on hardware.
-void check_aligned(const void* address, size_t alignment, Place place);
+inline void check_aligned(const void* address, size_t alignment, Place place) {
+  if (reinterpret_cast<uintptr_t>(address) % alignment != 0) fault(place, "misaligned address");
+}
 
 }  // namespace emulated
 
