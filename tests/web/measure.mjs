@@ -2,7 +2,7 @@
 //   node tests/web/measure.mjs [--real | --start]
 // With --real also the time from script/server to the first token on the page, and what the page adds to the memory of `pagemill serve`; with --start these alone.
 import { readFileSync } from "node:fs";
-import { answers, ask, brief, closeBrowser, composer, eventually, expectClean, idle, newContext, setUp, startReal, startScripted } from "./harness.mjs";
+import { answers, ask, brief, closeBrowser, composer, eventually, expectClean, idle, newContext, setPatience, setUp, startReal, startScripted } from "./harness.mjs";
 
 const RICH = `Here is **the plan** for the tokens that come now, with \`inline code\`, a [link](https://example.org) and 一些中文内容。
 
@@ -35,6 +35,8 @@ $$\\int_0^\\infty e^{-x^2}\\,dx = \\frac{\\sqrt{\\pi}}{2}$$
 > A quotation that goes on for a while, so that it takes more than one line on the screen.
 
 `;
+
+setPatience(60_000);
 
 const median = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
 const spread = (values, digits = 0) => `${median(values).toFixed(digits)} (${Math.min(...values).toFixed(digits)}–${Math.max(...values).toFixed(digits)}, ${values.length} runs)`;
@@ -91,7 +93,7 @@ async function longConversation(page) {
     parent = body.assistant_message.id;
     await eventually(() => call(page, "GET", `/conversations?limit=1`), ({ body }) => [...body.pinned, ...body.conversations].every((one) => !one.generating));
   }
-  const opened = [], complete = [];
+  const opened = [], complete = [], tasks = [];
   for (let run = 0; run < 7; run++) {
     await page.goto("/");
     await composer(page).waitFor();
@@ -106,10 +108,12 @@ async function longConversation(page) {
       return performance.now() - begun;
     }, id));
     const begun = Date.now();
-    await eventually(() => page.locator("article").count(), (n) => n === 1000, "all messages");
+    await watchTasks(page);
+    await page.waitForFunction(() => document.querySelectorAll("article").length === 1000, null, { polling: 200 });
     complete.push(Date.now() - begun);
+    tasks.push(Math.max(0, ...await page.evaluate(() => longTasks)));
   }
-  console.log(`1,000 messages: the end is on the screen after ${spread(opened)} ms; all are in the document ${spread(complete)} ms later`);
+  console.log(`1,000 messages: the end is on the screen after ${spread(opened)} ms; all are in the document ${spread(complete)} ms later, the longest task meanwhile ${spread(tasks)} ms (0 = none over 50 ms)`);
   console.log(`sending the 500 questions: ${spread(sent, 1)} ms for two requests from the page`);
   return id;
 }
@@ -149,6 +153,7 @@ async function streaming(page, tokensPerSecond) {
     await watchTasks(page);
     const begun = Date.now();
     await page.getByRole("button", { name: "Send", exact: true }).click();
+    await answers(page).first().waitFor();
     await idle(page);
     const seconds = (Date.now() - begun) / 1000;
     const seen = await page.evaluate(() => ({ tasks: longTasks, frames }));
