@@ -25,7 +25,7 @@ build() {
   local compile=(nvcc -std=c++20 -O3 -lineinfo --expt-relaxed-constexpr "-gencode=arch=compute_$arch,code=sm_$arch" -DFMT_HEADER_ONLY -DFMT_CONSTEVAL=
     -Xcompiler=-ffp-contract=off -Isrc -Itests/gpu -Iinclude)
   # Those of the build that are kernels and need nothing else of the backend's host side.
-  local sources=(rows skinny skinny_hopper rope_store attention_decode attention_prefill attention_hopper sample)
+  local sources=(rows skinny skinny_hopper rope_store attention_decode attention_prefill attention_hopper gated_hopper sample)
   for name in "${sources[@]}"; do
     flags=()
     [[ $name == sample ]] && flags=(--fmad=false)
@@ -54,7 +54,7 @@ model() {
   fi
   arch=$(architecture)
   mkdir -p pic
-  for name in rows skinny skinny_hopper rope_store attention_decode attention_prefill attention_hopper; do
+  for name in rows skinny skinny_hopper rope_store attention_decode attention_prefill attention_hopper gated_hopper; do
     nvcc -std=c++20 -O3 --expt-relaxed-constexpr "-gencode=arch=compute_$arch,code=sm_$arch" -Xcompiler=-fPIC -Isrc -c "src/backend/cuda/$name.cu" -o "pic/$name.o" &
     jobs+=($!)
   done

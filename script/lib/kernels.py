@@ -65,7 +65,12 @@ def prefill(name):
 
 def prefill_hopper(name):
     (dim,) = ints(name)
-    return 288, 2 * 64 * dim * 2 + 2 * 4 * 4 * 16 * dim * 2
+    return 384, 2 * 64 * dim * 2 + 2 * 2 * 8 * 16 * dim * 2
+
+
+def gated_hopper(name):
+    (width,) = ints(name)
+    return 384, (4 if width == 256 else 5) * (128 + width) * 128
 
 
 # (file, kernel): its launch as the launcher makes it, threads and dynamic shared memory, and what its machine code must hold.
@@ -75,13 +80,14 @@ KERNELS = {
     ("attention_decode.cu", "decode_kernel"): (decode, ("HMMA", "LDGSTS")),
     ("attention_prefill.cu", "prefill_kernel"): (prefill, ("HMMA", "LDGSTS")),
     ("attention_hopper.cu", "hopper_kernel"): (prefill_hopper, ("HGMMA", "UBLKCP")),
+    ("gated_hopper.cu", "gated_kernel"): (gated_hopper, ("HGMMA", "UBLKCP")),
     ("sample.cu", "sample_kernel"): (lambda _: (1024, 3 * 2048 * 8 + 32 * 8 + 40), ()),
     ("sample.cu", "logprobs_kernel"): (lambda _: (1024, 3 * 2048 * 8 + 32 * 8 + 40), ()),
     ("rows.cu", "rms_norm_kernel"): (lambda _: (448, 0), ("128-bit loads",)),  # threads of a row of 3,584
 }
 OTHERS = (lambda _: (256, 0), ())
 # These may spill: what they leave out of registers is not in a loop over weights, keys or values.
-MAY_SPILL = {("sample.cu", "sample_kernel"), ("sample.cu", "logprobs_kernel")}
+MAY_SPILL = {("sample.cu", "sample_kernel"), ("sample.cu", "logprobs_kernel"), ("gated_hopper.cu", "gated_kernel")}
 
 
 # A kernel that is not compiled for an architecture ends at once there, padded to whole lines of the instruction cache.

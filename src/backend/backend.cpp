@@ -7,6 +7,10 @@ size_t Backend::scratch_bytes(const StepShape&, int32_t, int32_t, int32_t, int32
 
 Result<void> Backend::prepare_rope(const RopeTable&) { return {}; }
 
+Result<void> Backend::reserve_weights(size_t) { return {}; }
+
+std::vector<StepShape> Backend::warm_up_steps(const StepShape&) const { return {}; }
+
 void Backend::replay(const StepInputs&, KvView, const std::function<void()>& body) { body(); }
 
 void Backend::add_rms_norm(Matrix x, Matrix delta, const Weight& weight, float eps, Matrix out) {

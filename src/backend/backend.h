@@ -141,6 +141,9 @@ class Backend {
   virtual Result<std::unique_ptr<Weight>> prepare_weight(const WeightBytes& weight) = 0;
   /// Device bytes that prepare_weight will take for this type and shape, known before anything is read.
   virtual size_t weight_bytes(DType dtype, int64_t out, int64_t in) const = 0;
+  /// The weights prepared next take so many bytes in all, as weight_bytes() tells: a backend may set one region aside, where they lie
+  /// behind each other in the order they are prepared in.
+  virtual Result<void> reserve_weights(size_t bytes);
   virtual Result<std::unique_ptr<KvPool>> allocate_kv(const KvPoolSpec& spec) = 0;
   /// Bytes of one block of one group, over all its layers.
   virtual size_t kv_block_bytes(const KvPoolSpec& spec, int32_t group) const = 0;
@@ -155,6 +158,9 @@ class Backend {
   // --- A step: begin_step, ops, end_step; later finish_step, finish_sample ------------------------------------------
   /// Steps that may have begun and not been finished: 1 where ops run as they are called, 2 where they overlap the host.
   virtual int steps_in_flight() const { return 1; }
+  /// Steps to run once before the first request, because the first of their shape is slow: kernels that are loaded when first used, recorded
+  /// graphs. With query_rows_max 1 decode steps of `seqs` sequences, else prompts of one.
+  virtual std::vector<StepShape> warm_up_steps(const StepShape& largest) const;
   /// Starts a step: host work outside any graph capture, and the copy of its inputs. The spans of `inputs` must stay
   /// valid until the step has been finished. Returns the inputs as the ops of this step must be given them.
   virtual Result<const StepInputs*> begin_step(const StepInputs& inputs) = 0;

@@ -29,6 +29,7 @@ struct Options {
   ModelFlags model;
   EngineBenchOptions bench;
   double max_step_ms = EngineOptions{}.max_step_ms;
+  int32_t max_num_batched_tokens = EngineOptions{}.max_num_batched_tokens;
   std::vector<std::string> peers;
   std::string csv;
   bool json = false;
@@ -197,6 +198,7 @@ Result<ExitCode> bench(const Options& options) {
   const int longest = wanted.depth + std::max(*std::max_element(wanted.prompts.begin(), wanted.prompts.end()), wanted.decode) + 1;
   const int context_parts = longest / kPoolTokensPerSequence + 1;
   engine_options.max_num_seqs = *std::max_element(wanted.streams.begin(), wanted.streams.end()) * context_parts;
+  engine_options.max_num_batched_tokens = std::max(options.max_num_batched_tokens, engine_options.max_num_seqs);
   PM_ASSIGN(const LoadedModel model, load_model(options.model, std::move(engine_options)));
   PM_ASSIGN(const ModelConfig config, read_model_config(*model.source, model.overrides));
   report.model = model.info.name;
@@ -256,6 +258,7 @@ void add_bench_engine_command(CommandLine& line) {
   command.add_option("--repeat", bench_options.repeat, "Runs; fewer than 3 are INVALID")->type_name("N")->check(CLI::Range(1, 1000))->capture_default_str()->group(group);
   command.add_option("--temperature", bench_options.temperature, "Of the sampling, which is part of what is measured; 0 = greedy")->type_name("X")->check(CLI::Range(0.0, 2.0))->default_str("0")->group(group);
   command.add_option("--max-step-ms", options->max_step_ms, "Prefill is cut so that a step takes no longer; 0 = no limit")->type_name("MS")->check(CLI::Range(0.0, 86'400'000.0))->capture_default_str()->group(group);
+  command.add_option("--max-num-batched-tokens", options->max_num_batched_tokens, "Tokens of one step")->type_name("N")->check(CLI::Range(1, 1'048'576))->capture_default_str()->group(group);
   command.add_option("--peer", options->peers, "Run llama-bench and llama-batched-bench of this folder in turn with ours; NAME=DIR,rtr repacks (ik_llama.cpp). May be repeated")->type_name("NAME=DIR")->group("Compare");
   command.add_option("--csv", options->csv, "Add a line for every run, ours and theirs, to a file")->type_name("FILE")->group("Compare");
   command.add_flag("--json", options->json, "Print JSON");

@@ -106,11 +106,15 @@ Result<EngineParts> load(const EngineOptions& options, std::shared_ptr<LoadedMod
   for (const KvGroupConfig& group : plan.groups) spec.blocks.push_back(group.blocks);
   PM_ASSIGN(auto kv, backend.allocate_kv(spec));
 
+  auto runner = std::make_unique<ModelRunner>(std::move(model), std::move(kv), backend, source, largest, clock);
+  report.phase("warming up");
+  PM_ASSIGN(std::vector<TimedStep> timed, runner->warm_up());
+
   EngineParts parts;
-  parts.runner = std::make_unique<ModelRunner>(std::move(model), std::move(kv), backend, source, largest, clock);
+  parts.runner = std::move(runner);
   parts.owner = std::move(owner);
   parts.core = {.scheduler = {.max_num_seqs = options.max_num_seqs, .max_num_batched_tokens = options.max_num_batched_tokens,
-                              .max_step_ns = static_cast<TimeNs>(options.max_step_ms * static_cast<double>(kNsPerMs))},
+                              .max_step_ns = static_cast<TimeNs>(options.max_step_ms * static_cast<double>(kNsPerMs)), .timed = std::move(timed)},
                 .blocks = {.groups = plan.groups, .prefix_cache = options.prefix_caching, .sequence_tokens_max = plan.context,
                            .hash_seed = SplitMix64(options.seed ^ static_cast<uint64_t>(clock.now_ns()))()},
                 .hidden = config.hidden, .seed = options.seed};

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
+#include "engine/warm_up.h"
 
 namespace pagemill {
 
@@ -19,6 +20,24 @@ ModelRunner::ModelRunner(std::unique_ptr<Model> model, std::unique_ptr<KvPool> k
 
 /// Whatever may still run reads the model's buffers.
 ModelRunner::~ModelRunner() { (void)backend_.synchronize(); }
+
+Result<std::vector<TimedStep>> ModelRunner::warm_up() {
+  PM_CHECK(begun_ == 0);
+  const std::vector<StepShape> shapes = backend_.warm_up_steps(largest_);
+  std::vector<TimedStep> timed;
+  const auto run = [&](const StepShape& shape, bool keep) -> Result<void> {
+    const WarmUpStep step(shape, kv_->spec.blocks.front());
+    PM_ASSIGN(const Ticket ticket, begin(step.inputs(), {}, {}));
+    PM_ASSIGN(const StepResult result, finish(ticket));
+    const int32_t rows = step.inputs().shape.rows;
+    if (keep) timed.push_back({rows, Pacer::position_sum(rows, 0), result.duration_ns});
+    return {};
+  };
+  for (const StepShape& shape : shapes) PM_TRY(run(shape, false));
+  for (const StepShape& shape : shapes)
+    if (shape.query_rows_max > 1) PM_TRY(run(shape, true));
+  return timed;
+}
 
 Result<Ticket> ModelRunner::begin(const StepInputs& inputs, std::span<const KvCopy> copies, const StepExtras& extras) {
   PM_CHECK(begun_ - finished_ < flights_.size(), "{} steps are in flight already", begun_ - finished_);

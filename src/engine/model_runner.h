@@ -15,6 +15,7 @@
 
 #include "backend/backend.h"
 #include "base/clock.h"
+#include "engine/pacer.h"
 #include "engine/runner.h"
 #include "format/weight_source.h"
 #include "model/model.h"
@@ -32,6 +33,9 @@ class ModelRunner final : public StepRunner {
   Result<Ticket> begin(const StepInputs& inputs, std::span<const KvCopy> copies, const StepExtras& extras) override;
   Result<StepResult> finish(Ticket ticket) override;
   int tickets_max() const override { return static_cast<int>(flights_.size()); }
+
+  /// Runs the steps that the backend wants to have run once, and prompts once more: how long those took. Before the first begin().
+  Result<std::vector<TimedStep>> warm_up();
 
   const Model& model() const { return *model_; }
 

@@ -22,6 +22,13 @@
 
 namespace pagemill {
 
+/// A step that ran: its prompt rows, the sum of their positions (Pacer::position_sum()), and how long it took.
+struct TimedStep {
+  int32_t prompt_rows = 0;
+  double positions = 0;
+  TimeNs duration_ns = 0;
+};
+
 class Pacer {
  public:
   /// `step_max_ns` 0 = no limit.

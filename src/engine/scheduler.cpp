@@ -23,6 +23,7 @@ Scheduler::Scheduler(const SchedulerConfig& config, BlockManager& blocks)
       available_before_(static_cast<size_t>(blocks.groups())) {
   PM_CHECK(config.max_num_seqs > 0 && config.max_num_seqs <= config.max_num_batched_tokens, "{} sequences do not fit {} rows",
            config.max_num_seqs, config.max_num_batched_tokens);
+  for (const TimedStep& step : config.timed) pacer_.observe(step.prompt_rows, step.positions, step.duration_ns);
   running_.reserve(static_cast<size_t>(config.max_num_seqs));
   int32_t blocks_most = 0;
   for (int32_t group = 0; group < blocks.groups(); ++group) blocks_most = std::max(blocks_most, blocks.counts(group).total);

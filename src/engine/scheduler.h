@@ -32,6 +32,7 @@ struct SchedulerConfig {
   int32_t max_num_seqs = 1;
   int32_t max_num_batched_tokens = 16;
   TimeNs max_step_ns = 0;                // 0 = no limit
+  std::vector<TimedStep> timed;          // what the pacer knows at the start: steps that were run to warm up
 };
 
 /// Rows of one sequence in a step.

@@ -73,6 +73,7 @@ Result<std::unique_ptr<Model>> Model::load(const WeightSource& source, Backend& 
   PM_ASSIGN(const auto tensors, find_weights(source, manifest));
   state->weights.layers.resize(static_cast<size_t>(config.layers));
   size_t done_bytes = 0;
+  PM_TRY(backend.reserve_weights(state->memory.weights_bytes));
   for (size_t i = 0; i < manifest.size(); ++i) {
     const WeightSpec& spec = manifest[i];
     const WeightBytes bytes{spec.name, tensors[i]->dtype, spec.out, spec.in, tensors[i]->bytes, spec.unpermute_head_dim, source.mapped()};

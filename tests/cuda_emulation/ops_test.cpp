@@ -273,6 +273,8 @@ void check_attention(OpRig& rig, const Heads& heads, const std::vector<Attention
   const int64_t in = 64;
   Operand x = rig.operand(rows, in);
   const auto weights = [&](int64_t n) { return rig.weight(n, in, 1.2f / 8); };
+  // Behind each other, as a model's are: many rows are one product then.
+  if (fused_qkv) ASSERT_TRUE(rig.device->reserve_weights(rig.device->weight_bytes(rig.options.dtype, queries + 2 * keys, in)));
   const OpRig::Weights wq = weights(queries), wk = weights(keys), wv = weights(keys), bq = rig.weight(1, queries, 0.3f), bk = rig.weight(1, keys, 0.3f), bv = rig.weight(1, keys, 0.3f);
   rig.run(step.inputs(), [&](Backend& backend, const StepInputs& there, bool device) {
     const Matrix mq = device ? q.device : q.reference, mk = device ? k.device : k.reference, mv = device ? v.device : v.reference;
@@ -321,6 +323,16 @@ TEST_P(Attention, PrefillOfChunksBesideDecodes) {
     OpRig rig(options());
     emulated::set_thread_order(order++);
     check_attention(rig, heads(), cases, 0, false, "prefill of " + std::to_string(cases[0].rows) + " after " + std::to_string(cases[0].context - cases[0].rows));
+  }
+}
+
+TEST_P(Attention, OneProductForManyRowsAndThreeWithoutCublas) {
+  if (heads().heads * heads().head_dim > 600) return;  // seconds each
+  for (const bool cublas : {true, false}) {
+    OpRig::Options without = options();
+    without.cublas = cublas;
+    OpRig rig(without);
+    check_attention(rig, heads(), {{66, 66}}, 0, true, cublas ? "one product" : "no cuBLASLt");
   }
 }
 

@@ -1,10 +1,13 @@
 // ModelRig: the engine's core over a real model, its logits recorded on the way to the sampler.
 #pragma once
 
+#include <bit>
 #include <map>
 #include <memory>
+#include <span>
 #include <vector>
 
+#include "base/check.h"
 #include "engine/core.h"
 #include "engine/model_runner.h"
 #include "support/forwarding_backend.h"
@@ -15,14 +18,19 @@ namespace pagemill {
 class RecordingBackend final : public ForwardingBackend {
  public:
   using ForwardingBackend::ForwardingBackend;
+  Result<const StepInputs*> begin_step(const StepInputs& inputs) override {
+    sampling_ = inputs.sampling;  // the host's: those of sample() may be a device's, with rows to pad
+    return inner_.begin_step(inputs);
+  }
   void sample(const StepInputs& step, Matrix logits) override {
-    (void)inner_.synchronize();  // the emulated device's memory is the host's, but its streams run late
-    for (size_t row = 0; row < step.sampling.size(); ++row) {
-      if (step.sampling[row].seed == 0 && step.sampling[row].position == 0) continue;  // padding
+    // From the device, wherever it keeps them.
+    values_.resize(static_cast<size_t>(logits.rows * logits.cols));
+    PM_CHECK(inner_.read(logits, values_));
+    for (size_t row = 0; row < sampling_.size(); ++row) {
       uint64_t hash = 0xCBF29CE484222325;  // FNV-1a over 32-bit words
-      const auto* words = reinterpret_cast<const uint32_t*>(logits.data) + row * static_cast<size_t>(logits.cols);
-      for (int64_t i = 0; i < logits.cols; ++i) hash = (hash ^ words[i]) * 0x100000001B3;
-      logits_[{step.sampling[row].seed, step.sampling[row].position}] = hash;
+      const float* value = values_.data() + row * static_cast<size_t>(logits.cols);
+      for (int64_t i = 0; i < logits.cols; ++i) hash = (hash ^ std::bit_cast<uint32_t>(value[i])) * 0x100000001B3;
+      logits_[{sampling_[row].seed, sampling_[row].position}] = hash;
     }
     inner_.sample(step, logits);
   }
@@ -46,6 +54,8 @@ class RecordingBackend final : public ForwardingBackend {
 
  private:
   std::map<std::pair<uint64_t, uint64_t>, uint64_t> logits_;
+  std::span<const SamplingRow> sampling_;  // of the step at hand
+  std::vector<float> values_;            // [rows, vocabulary] of the step at hand
 };
 
 struct RigOptions {

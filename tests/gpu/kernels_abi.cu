@@ -44,7 +44,7 @@ int pm_qkv(int bf16, const void* x, const void* wq, const void* wk, const void* 
   return qkv_skinny(context, {type_of(bf16), x, {wq, wk, wv}, {bq, bk, bv}, static_cast<const float2*>(angles), slots, q, {kv, kv_heads, dim}, rows, in, heads});
 }
 int pm_rope_store(int bf16, void* q, const void* k, const void* v, const void* angles, const int32_t* slots, void* kv, int rows, int heads, int kv_heads, int dim) {
-  return rope_store(context, {type_of(bf16), q, k, v, static_cast<const float2*>(angles), slots, {kv, kv_heads, dim}, rows, heads});
+  return rope_store(context, {type_of(bf16), q, k, v, 0, {}, q, static_cast<const float2*>(angles), slots, {kv, kv_heads, dim}, rows, heads});
 }
 int pm_attention(int bf16, const void* q, void* out, void* kv, const int32_t* table, int stride, const int32_t* positions, const int32_t* seq_of_row,
                  const int32_t* row_begin, int rows, int seqs, int heads, int kv_heads, int dim, int context_max, int rows_max, float scale, void* workspace) {

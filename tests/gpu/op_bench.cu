@@ -1,5 +1,5 @@
 // Times the kernels at the true shapes of Qwen2.5-7B and Llama-3-8B on random data, as CSV beside the limits measured in the same run.
-//   op_bench [--small] [--portable] [--plain-launch] [limits] [linear] [attention] [prefill] [rows] [sample] [step]   (nothing named = everything)
+//   op_bench [--small] [--portable] [--plain-launch] [limits] [linear] [gated] [attention] [prefill] [rows] [sample] [step]   (nothing named = everything)
 // --small: a tiny model, each op once or twice; its times mean nothing, it only shows that all of this runs (on the emulated device).
 // Each figure is the median of 5 replays of a CUDA graph of many launches that walk through more weights than L2 holds.
 #include <cstdio>
@@ -210,6 +210,30 @@ void bench_linear(Bench& b) {
   }
 }
 
+/// Gate, up and SiLU of many rows in one product, long enough for the card to settle at its power limit.
+void bench_gated(Bench& b) {
+  if (b.context().arch != 90) return;
+  for (const ModelShape& m : kModels) {
+    for (const int rows : rows_wanted({256, 512, 1024, 2048, 8192})) {
+      Array<uint8_t> x(size_t{2} * rows * m.hidden), out(size_t{2} * rows * m.ffn);
+      b.fill(x.get(), x.size());
+      const size_t half = size_t{2} * m.hidden * m.ffn;
+      const double flops = 4.0 * rows * m.ffn * m.hidden;
+      for (const bool settled : {false, true}) {
+        const int count = std::max(4, static_cast<int>((settled ? 3e14 : 1.5e13) / flops));
+        const double us = b.time([&] {
+          for (int i = 0; i < count; ++i) {
+            const auto* w = static_cast<const uint8_t*>(b.fresh(2 * half));
+            GPU_CHECK(cuda::gated_many(b.context(), {ElementType::bf16, x.get(), w, w + half, out.get(), rows, m.hidden, m.ffn}));
+          }
+        }, count);
+        std::printf("%s,gated_many%s,%d,%.2f,%.1f TFLOP/s,,%.1f\n", m.name, settled ? " settled" : "", rows, us, flops / us * 1e-6, 100 * b.spread());
+        std::fflush(stdout);
+      }
+    }
+  }
+}
+
 cuda::AttentionArgs attention_args(const ModelShape& m, Buffers& buffers, void* kv, int rows, int context) {
   return {ElementType::bf16, buffers.q.get(), buffers.out.get(), {kv, m.kv_heads, m.dim}, buffers.table.get(), Buffers::blocks(context), buffers.positions.get(),
           buffers.seq.get(), buffers.begin.get(), rows, rows, m.heads, context, 1, 0.0884f, 0, buffers.workspace.get()};
@@ -368,7 +392,7 @@ int main(int argc, char** argv) {
   Bench bench(context);
   bench_limits(bench);
   std::printf("model,op,rows,us,GB/s,%% of read bandwidth,spread %%\n");
-  const std::pair<const char*, void (*)(Bench&)> parts[] = {{"linear", bench_linear}, {"attention", bench_attention}, {"prefill", bench_prefill},
+  const std::pair<const char*, void (*)(Bench&)> parts[] = {{"linear", bench_linear}, {"gated", bench_gated}, {"attention", bench_attention}, {"prefill", bench_prefill},
                                                            {"rows", bench_rows}, {"sample", bench_sample}, {"step", bench_step}};
   for (const auto& [name, run] : parts)
     if (wanted.empty() || wanted.contains(name)) run(bench);

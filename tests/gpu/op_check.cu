@@ -144,6 +144,18 @@ void check_gated(Options& o, ElementType type, int rows, int in, int ffn) {
   o.report.add(label("gated", name_of(type), rows, in, ffn), relative_error(floats_of(type, d_out.read()), expected), 2 * limit_of(type));
 }
 
+/// The kernel for many rows, where the device has it: even where has_gated_many() would leave it to cuBLASLt.
+[[maybe_unused]] void check_gated_many(Options& o, ElementType type, int rows, int in, int ffn) {
+  const Values x = random_values(type, int64_t{rows} * in, 24, 1), g = random_values(type, int64_t{ffn} * in, 25, 0.1f), u = random_values(type, int64_t{ffn} * in, 26, 0.1f);
+  Array<uint16_t> d_x(x.bits), d_g(g.bits), d_u(u.bits), d_out(static_cast<size_t>(rows) * ffn);
+  d_out.poison();
+  GPU_CHECK(cuda::gated_many(o.context, {type, d_x.get(), d_g.get(), d_u.get(), d_out.get(), rows, in, ffn}));
+  std::vector<float> expected = product(x.floats, g.floats, rows, in, ffn);
+  const std::vector<float> up = product(x.floats, u.floats, rows, in, ffn);
+  for (size_t i = 0; i < expected.size(); ++i) expected[i] = expected[i] / (1 + std::exp(-expected[i])) * up[i];
+  o.report.add(label("gated_many", name_of(type), rows, in, ffn), relative_error(floats_of(type, d_out.read()), expected), 2 * limit_of(type));
+}
+
 /// Reads a KV layer back: [tokens of the pool, kv_heads, dim].
 std::vector<float> read_kv(ElementType type, const Array<uint16_t>& pool, int blocks, int kv_heads, int dim, int values) {
   const auto raw = pool.read();
@@ -237,8 +249,22 @@ void check_qkv(Options& o, ElementType type, int rows, int in, int heads, int kv
   pool.poison();
   Array<uint16_t> d_k(rounded[1]), d_v(rounded[2]);
   d_q.set(rounded[0]);
-  GPU_CHECK(cuda::rope_store(o.context, {type, d_q.get(), d_k.get(), d_v.get(), d_angles.get(), d_slots.get(), {pool.get(), kv_heads, dim}, rows, heads}));
+  GPU_CHECK(cuda::rope_store(o.context, {type, d_q.get(), d_k.get(), d_v.get(), 0, {}, d_q.get(), d_angles.get(), d_slots.get(), {pool.get(), kv_heads, dim}, rows, heads}));
   compare("rope_store", d_q, pool);
+
+  // As columns of one product, without their biases.
+  const int cols = outs[0] + 2 * outs[1];
+  std::vector<uint16_t> columns(static_cast<size_t>(rows) * cols);
+  for (int r = 0; r < rows; ++r)
+    for (int i = 0, at = 0; i < 3; at += outs[i], ++i)
+      for (int n = 0; n < outs[i]; ++n)
+        columns[static_cast<size_t>(r) * cols + at + n] = to_bits(type, to_float(type, rounded[i][static_cast<size_t>(r) * outs[i] + n]) - bias[i][static_cast<size_t>(n)]);
+  Array<uint16_t> d_columns(columns);
+  d_q.poison();
+  pool.poison();
+  GPU_CHECK(cuda::rope_store(o.context, {type, d_columns.get(), d_columns.get() + outs[0], d_columns.get() + outs[0] + outs[1], cols, {d_bias[0]->get(), d_bias[1]->get(), d_bias[2]->get()},
+                                         d_q.get(), d_angles.get(), d_slots.get(), {pool.get(), kv_heads, dim}, rows, heads}));
+  compare("rope_store of one product", d_q, pool);
 
   Array<int2> pairs(std::vector<int2>{{0, blocks - 1}});
   const auto before = read_kv(type, pool, blocks, kv_heads, dim, 1);
@@ -456,6 +482,14 @@ void check_products(Options& o) {
       if (!o.small) check_gated(o, type, rows, 3584, 18944 / 4);
     }
     check_invariance(o, type);
+#if PM_NVCC
+    if (o.context.arch == 90) {
+      for (const int rows : {1, 128, 129, 256, 300, 530})
+        for (const auto& [in, ffn] : {std::pair{576, 1536}, {72, 40}, {448, 200}}) check_gated_many(o, type, rows, in, ffn);
+      if (!o.small) check_gated_many(o, type, 300, 3584, 18944 / 4);
+      if (!o.small) check_gated_many(o, type, 2304, 256, 1000);  // more than a band
+    }
+#endif
   }
 }
 void check_all_qkv(Options& o) {

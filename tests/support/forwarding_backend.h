@@ -16,6 +16,7 @@ class ForwardingBackend : public Backend {
   Result<std::unique_ptr<DeviceBuffer>> allocate(size_t bytes, std::string_view purpose) override { return inner_.allocate(bytes, purpose); }
   Result<std::unique_ptr<Weight>> prepare_weight(const WeightBytes& weight) override { return inner_.prepare_weight(weight); }
   size_t weight_bytes(DType dtype, int64_t out, int64_t in) const override { return inner_.weight_bytes(dtype, out, in); }
+  Result<void> reserve_weights(size_t bytes) override { return inner_.reserve_weights(bytes); }
   Result<std::unique_ptr<KvPool>> allocate_kv(const KvPoolSpec& spec) override { return inner_.allocate_kv(spec); }
   size_t kv_block_bytes(const KvPoolSpec& spec, int32_t group) const override { return inner_.kv_block_bytes(spec, group); }
   Result<void> reserve_scratch(const StepShape& largest, int32_t heads, int32_t head_dim, int32_t ffn, int32_t vocab) override {
@@ -26,6 +27,7 @@ class ForwardingBackend : public Backend {
   }
   Result<void> prepare_rope(const RopeTable& rope) override { return inner_.prepare_rope(rope); }
   int steps_in_flight() const override { return inner_.steps_in_flight(); }
+  std::vector<StepShape> warm_up_steps(const StepShape& largest) const override { return inner_.warm_up_steps(largest); }
   Result<void> end_step() override { return inner_.end_step(); }
   Result<void> finish_step() override { return inner_.finish_step(); }
   Result<const StepInputs*> begin_step(const StepInputs& inputs) override { return inner_.begin_step(inputs); }

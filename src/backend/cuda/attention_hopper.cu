@@ -1,11 +1,13 @@
 // Paged prefill attention on sm_90a, head dimensions 64 and 128; attention_prefill.cu is the portable twin (and has the packing of rows
 // and heads explained).
 //
-// Shapes: as there. A tile is 128 pairs (row, head of the group); two warpgroups of 64 compute, a ninth warp brings keys and values,
-// 64 tokens a stage, four stages: a piece (16 tokens of a head, 4 KB at dim 128) is one bulk copy, already swizzled (kv_layout.h).
+// Shapes: as there. A tile is 128 pairs (row, head of the group); two warpgroups of 64 compute, a warp of a third brings keys and values,
+// 128 tokens a stage, two stages: a piece (16 tokens of a head, 4 KB at dim 128) is one bulk copy, already swizzled (kv_layout.h). The third
+// warpgroup gives its registers to the others.
 // Grid: (tiles, kv_heads), one block per multiprocessor at a time, longest contexts first.
 // Within a warpgroup the next stage's scores are computed while the last one's values are added up and its softmax runs:
 //   scores(i + 1) and values(i) are in the tensor cores' queue together, and the exponentials wait for the first only.
+// The two warpgroups take turns at filling that queue (named barriers), so that one's softmax runs under the other's products.
 // FLOPs: 4 · pairs · context · dim (half of that under the causal edge). Expected: 70 % of the GEMM rate at 8,192 rows.
 #include "backend/cuda/attention_hopper.h"
 
@@ -17,8 +19,9 @@ namespace pagemill::cuda {
 namespace {
 
 #if PM_NVCC
-constexpr int kTilePairs = 128, kStageTokens = 64, kStagePieces = kStageTokens / kPieceTokens, kStages = 4;
-constexpr int kComputeThreads = 256, kThreads = kComputeThreads + kWarp;
+constexpr int kTilePairs = 128, kStageTokens = 128, kStagePieces = kStageTokens / kPieceTokens, kStages = 2;
+constexpr int kComputeThreads = 256, kThreads = kComputeThreads + 128;
+constexpr int kTurnBarrier = 3;  // named barriers 3 and 4: the turns of the two warpgroups
 
 template <int dim>
 struct Plan {
@@ -26,7 +29,7 @@ struct Plan {
   static constexpr int kColumnBytes = 8 * kTileRowBytes;                                   // a group's 64 columns; the next 64 follow
   static constexpr int kGroupBytes = dim / 64 * kColumnBytes;                              // 8 tokens
   static constexpr int kQueryBytes = 64 * dim * 2;                                         // of one warpgroup
-  static constexpr size_t kSharedBytes = size_t{2} * kQueryBytes + size_t{2} * kStages * kStageBytes;
+  static constexpr size_t kSharedBytes = size_t{2} * (kQueryBytes + kStages * kStageBytes);
 };
 
 struct Barriers {
@@ -99,15 +102,22 @@ __device__ __forceinline__ void softmax(float (&s)[kStageTokens / 2], Rows& rows
 
 template <class T, int dim>
 __device__ void compute(const PrefillParams& p, const RunTile& tile, const T* q, T* out, int kv_head, int first_block, int stages, int end_token,
-                        unsigned char* queries, unsigned char* keys, unsigned char* values, Barriers& barriers) {
+                        unsigned char* keys, unsigned char* values, Barriers& barriers) {
   using P = Plan<dim>;
   const int group_of_warps = threadIdx.x / 128, thread = threadIdx.x % 128, lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
   const int heads_per_kv = p.heads / p.kv_heads, first_pair = tile.first_pair + group_of_warps * 64;
-  queries += group_of_warps * P::kQueryBytes;
   const auto offset_of = [&](int pair) {
     return (static_cast<int64_t>(tile.row_begin + pair / heads_per_kv) * p.heads + kv_head * heads_per_kv + pair % heads_per_kv) * dim;
   };
+  int pair_of[2], position[2];
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    pair_of[r] = first_pair + thread / kWarp * 16 + g + 8 * r;
+    position[r] = tile.first_position + min(pair_of[r], tile.pairs - 1) / heads_per_kv;
+  }
+  const int position_min = tile.first_position + tile.first_pair / heads_per_kv;  // of the tile
   // Queries: [dim / 64 columns][64 pairs][128 bytes].
+  unsigned char* const queries = values + kStages * P::kStageBytes + group_of_warps * P::kQueryBytes;
 #pragma unroll
   for (int i = 0; i < 64 * dim / 8 / 128; ++i) {
     const int item = i * 128 + thread, pair = item / (dim / 8), chunk = item % (dim / 8);
@@ -116,14 +126,6 @@ __device__ void compute(const PrefillParams& p, const RunTile& tile, const T* q,
   }
   ptx::fence_for_wgmma();
   ptx::barrier_sync(1 + group_of_warps, 128);
-
-  int pair_of[2], position[2];
-#pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    pair_of[r] = first_pair + thread / kWarp * 16 + g + 8 * r;
-    position[r] = tile.first_position + min(pair_of[r], tile.pairs - 1) / heads_per_kv;
-  }
-  const int position_min = tile.first_position + tile.first_pair / heads_per_kv;  // of the tile
   const uint64_t query_tile = ptx::wgmma_tile(queries, kTileGroupBytes);
   float scores[kStageTokens / 2], sums[dim / 2];
   uint32_t weights[kStagePieces][4];
@@ -183,16 +185,27 @@ __device__ void compute(const PrefillParams& p, const RunTile& tile, const T* q,
     }
   };
 
+  // Turns begin with warpgroup 0; each lets the other go once its products are in the queue.
+  const auto wait_for_turn = [&] { ptx::barrier_sync(kTurnBarrier + group_of_warps, kComputeThreads); };
+  const auto end_turn = [&](bool last) {
+    if (!(last && group_of_warps == 1)) ptx::barrier_arrive(kTurnBarrier + 1 - group_of_warps, kComputeThreads);
+  };
+  if (group_of_warps == 1) ptx::barrier_arrive(kTurnBarrier, kComputeThreads);
+
   float shrink[2];
+  wait_for_turn();
   start_scores(0);
+  end_turn(stages == 1);
   ptx::wgmma_wait<0>();
   free_slot(&barriers.keys_free[0]);
   mask(0);
   softmax(scores, rows, p.scale_log2, shrink);
   keep_weights();
   for (int stage = 1; stage < stages; ++stage) {
+    wait_for_turn();
     start_scores(stage);
     start_values(stage - 1);
+    end_turn(stage + 1 == stages);
     ptx::wgmma_wait<1>();
     free_slot(&barriers.keys_free[stage % kStages]);
     mask(stage);
@@ -225,8 +238,7 @@ __global__ void __launch_bounds__(kThreads, 1) hopper_kernel(const PrefillParams
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   using P = Plan<dim>;
   PM_SHARED(barriers, Barriers);
-  unsigned char* const queries = dynamic_shared<unsigned char>();
-  unsigned char* const keys = queries + 2 * P::kQueryBytes;
+  unsigned char* const keys = dynamic_shared<unsigned char>();
   unsigned char* const values = keys + kStages * P::kStageBytes;
   if (threadIdx.x == 0) {
     for (int i = 0; i < kStages; ++i) {
@@ -248,9 +260,11 @@ __global__ void __launch_bounds__(kThreads, 1) hopper_kernel(const PrefillParams
   const int first_block = first_seen(tile.first_position + tile.first_pair / group, p.window) / kPieceTokens;
   const int stages = (end_token - first_block * kPieceTokens + kStageTokens - 1) / kStageTokens;
   if (threadIdx.x >= kComputeThreads) {
-    bring<dim>(p, tile, kv_head, first_block, stages, end_token, keys, values, barriers);
+    ptx::give_up_registers<24>();
+    if (threadIdx.x < kComputeThreads + kWarp) bring<dim>(p, tile, kv_head, first_block, stages, end_token, keys, values, barriers);
   } else {
-    compute<T, dim>(p, tile, q, out, kv_head, first_block, stages, end_token, queries, keys, values, barriers);
+    ptx::take_registers<240>();
+    compute<T, dim>(p, tile, q, out, kv_head, first_block, stages, end_token, keys, values, barriers);
   }
 #endif
 }

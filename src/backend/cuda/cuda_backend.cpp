@@ -122,11 +122,22 @@ Result<std::unique_ptr<Weight>> CudaBackend::prepare_weight(const WeightBytes& w
   PM_TRY(use_device());
   if (weight.out > 1 && weight.in % 8 != 0)
     return fail(ErrorCode::unsupported, fmt::format("the GPU's kernels need rows of a multiple of 8 elements, and {} has {}: use --device cpu", weight.name, weight.in), "--device");
-  if (!loader_) {
-    PM_ASSIGN(loader_, WeightLoader::make(options_.device, options_.dtype, options_.threads));
-  }
+  PM_TRY(open_loader());
   PM_ASSIGN(auto loaded, loader_->load(weight));
   return loaded;
+}
+
+Result<void> CudaBackend::open_loader() {
+  if (loader_) return {};
+  PM_ASSIGN(loader_, WeightLoader::make(options_.device, options_.dtype, options_.threads));
+  return {};
+}
+
+/// One region: q, k and v, which come behind each other, can be one product then.
+Result<void> CudaBackend::reserve_weights(size_t bytes) {
+  PM_TRY(use_device());
+  PM_TRY(open_loader());
+  return loader_->reserve(bytes);
 }
 
 size_t CudaBackend::weight_bytes(DType, int64_t out, int64_t in) const { return cuda_weight_bytes(out, in); }
@@ -160,6 +171,7 @@ CudaBackend::ScratchPlan CudaBackend::plan_scratch(const StepShape& largest, int
   const auto rows = static_cast<size_t>(largest.rows), logit_rows = static_cast<size_t>(largest.logit_rows);
   take(plan.cublas, kCublasWorkspaceBytes);
   take(plan.products, product_workspace_bytes());
+  if (!options_.deterministic) take(plan.qkv, rows * static_cast<size_t>(kQkvWidths * heads * head_dim) * 2);
   take(plan.attention, attention_workspace_bytes(heads, head_dim));
   take(plan.angles, rows * static_cast<size_t>(head_dim / 2) * sizeof(float2));
   take(plan.saved_history, static_cast<size_t>(capacity.history) * sizeof(float));
@@ -246,6 +258,26 @@ Result<const StepInputs*> CudaBackend::begin_step(const StepInputs& inputs) {
   ++begun_;
   PM_TRY(status_.result());
   return &there;
+}
+
+/// Each decode shape's graph for contexts of up to 2,048 tokens, and prompts of several lengths: cuBLASLt loads a kernel when it first chooses it.
+std::vector<StepShape> CudaBackend::warm_up_steps(const StepShape& largest) const {
+  std::vector<StepShape> shapes;
+  for (const int32_t rows : {16, 48, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096, largest.rows})
+    if (rows <= largest.rows && (shapes.empty() || rows > shapes.back().rows))
+      shapes.push_back({.rows = rows, .seqs = 1, .logit_rows = 1, .query_rows_max = rows, .context_max = rows});
+  const int32_t rows_max = std::min({largest.rows, largest.seqs, largest.logit_rows});
+  std::vector<int32_t> contexts;
+  for (const int32_t wanted : {512, 1024, 2048}) {
+    const int32_t context = graph_context(std::min(wanted, largest.context_max), largest.context_max);
+    if (contexts.empty() || context > contexts.back()) contexts.push_back(context);
+  }
+  for (const int32_t context : contexts) {
+    for (int32_t rows = 1; rows <= rows_max; rows = rows < rows_max ? std::min(graph_rows(rows + 1, rows_max), rows_max) : rows + 1)
+      shapes.push_back({.rows = rows, .seqs = rows, .logit_rows = rows, .query_rows_max = 1, .context_max = context});
+    if (!options_.graphs) break;
+  }
+  return shapes;
 }
 
 void CudaBackend::replay(const StepInputs& step, KvView kv, const std::function<void()>& body) {

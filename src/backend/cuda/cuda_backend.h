@@ -21,6 +21,8 @@
 namespace pagemill::cuda {
 
 inline constexpr int kStepsInFlight = 2;
+/// The product of q, k and v is at most so many times as wide as q.
+inline constexpr int64_t kQkvWidths = 3;
 
 class CudaBackend final : public Backend {
  public:
@@ -35,6 +37,7 @@ class CudaBackend final : public Backend {
   Result<std::unique_ptr<DeviceBuffer>> allocate(size_t bytes, std::string_view purpose) override;
   Result<std::unique_ptr<Weight>> prepare_weight(const WeightBytes& weight) override;
   size_t weight_bytes(DType dtype, int64_t out, int64_t in) const override;
+  Result<void> reserve_weights(size_t bytes) override;
   Result<std::unique_ptr<KvPool>> allocate_kv(const KvPoolSpec& spec) override;
   size_t kv_block_bytes(const KvPoolSpec& spec, int32_t group) const override;
   size_t scratch_bytes(const StepShape& largest, int32_t heads, int32_t head_dim, int32_t ffn, int32_t vocab) const override;
@@ -42,6 +45,7 @@ class CudaBackend final : public Backend {
   Result<void> prepare_rope(const RopeTable& rope) override;
 
   int steps_in_flight() const override { return kStepsInFlight; }
+  std::vector<StepShape> warm_up_steps(const StepShape& largest) const override;
   Result<const StepInputs*> begin_step(const StepInputs& inputs) override;
   void replay(const StepInputs& step, KvView kv, const std::function<void()>& body) override;
   Result<void> end_step() override;
@@ -79,7 +83,7 @@ class CudaBackend final : public Backend {
  private:
   /// Where the pieces of the scratch memory lie, in bytes from its start.
   struct ScratchPlan {
-    size_t cublas = 0, products = 0, attention = 0, angles = 0, saved_history = 0, saved_bias = 0, sampled = 0, top = 0, targets = 0, scored = 0, scored_top = 0,
+    size_t cublas = 0, products = 0, qkv = 0, attention = 0, angles = 0, saved_history = 0, saved_bias = 0, sampled = 0, top = 0, targets = 0, scored = 0, scored_top = 0,
            floats = 0, total = 0;
   };
   /// What a step in flight gives back, in pinned memory.
@@ -94,6 +98,7 @@ class CudaBackend final : public Backend {
   ScratchPlan plan_scratch(const StepShape& largest, int32_t heads, int32_t head_dim, const StepCapacity& capacity) const;
   /// Before anything but kernels: other threads' device is 0.
   Result<void> use_device();
+  Result<void> open_loader();
   Result<void> finish_loading();
   bool failed() const { return !status_.ok(); }
   void launched(cudaError_t error, const char* kernel) { status_.take(error, kernel); }
@@ -105,6 +110,7 @@ class CudaBackend final : public Backend {
   void check(const Matrix& matrix, int64_t rows, int64_t cols) const;
   const float* rope_frequencies(const RopeTable& rope) const;
   void compute_angles(const StepInputs& step, const RopeTable& rope);
+  bool qkv_in_one_product(const StepInputs& step, Matrix x, const QkvWeights& weights, const AttentionShape& shape, const RopeTable& rope, Matrix q, KvView kv);
   bool takes_skinny(int64_t rows, Product product) const { return rows <= skinny_rows_max(context_, product) || options_.deterministic || !cublas_; }
 
   const CudaOptions options_;

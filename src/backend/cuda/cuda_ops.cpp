@@ -83,17 +83,44 @@ void CudaBackend::rope_store(const StepInputs& step, const AttentionShape& shape
   compute_angles(step, rope);
   const CudaKvPool& pool = pool_of(kv);
   const int32_t group = pool.spec.group_of_layer[static_cast<size_t>(shape.layer)];
-  launched(cuda::rope_store(context_, {.type = type(), .q = q.data, .k = k.data, .v = v.data, .angles = scratch<float2>(plan_.angles),
-                                       .slots = step.group[group].slots.data(), .kv = pool.layer(shape.layer), .rows = static_cast<int>(rows),
-                                       .heads = shape.heads}), "rope_store");
+  launched(cuda::rope_store(context_, {.type = type(), .q_from = q.data, .k = k.data, .v = v.data, .stride = 0, .bias = {}, .q = q.data,
+                                       .angles = scratch<float2>(plan_.angles), .slots = step.group[group].slots.data(), .kv = pool.layer(shape.layer),
+                                       .rows = static_cast<int>(rows), .heads = shape.heads}), "rope_store");
+}
+
+/// Where the weights of q, k and v lie behind each other, cuBLASLt makes all three in one product: k and v alone are too narrow to fill the
+/// device. False if it cannot be done, and nothing was enqueued then.
+bool CudaBackend::qkv_in_one_product(const StepInputs& step, Matrix x, const QkvWeights& weights, const AttentionShape& shape, const RopeTable& rope, Matrix q,
+                                     KvView kv) {
+  const int64_t q_cols = int64_t{shape.heads} * shape.head_dim, kv_cols = int64_t{shape.kv_heads} * shape.head_dim, cols = q_cols + 2 * kv_cols;
+  const auto* const base = static_cast<const std::byte*>(as_cuda(*weights.q).matrix);
+  const int64_t row_bytes_there = weights.q->in * 2;
+  const bool adjacent = as_cuda(*weights.k).matrix == base + q_cols * row_bytes_there && as_cuda(*weights.v).matrix == base + (q_cols + kv_cols) * row_bytes_there;
+  if (!cublas_ || !adjacent || cols > kQkvWidths * heads_ * head_dim_ || shape.head_dim % 16 != 0) return false;
+  auto* const product = scratch<std::byte>(plan_.qkv);
+  if (!cublas_->multiply({.type = type(), .x = x.data, .weight = base, .bias = nullptr, .out = product, .out_f32 = false, .rows = static_cast<int>(x.rows),
+                          .in = static_cast<int>(x.cols), .out_features = static_cast<int>(cols)},
+                         scratch<std::byte>(plan_.cublas), kCublasWorkspaceBytes, stream_.get(), status_))
+    return false;
+  compute_angles(step, rope);
+  const CudaKvPool& pool = pool_of(kv);
+  const int32_t group = pool.spec.group_of_layer[static_cast<size_t>(shape.layer)];
+  launched(cuda::rope_store(context_, {.type = type(), .q_from = product, .k = product + q_cols * 2, .v = product + (q_cols + kv_cols) * 2, .stride = static_cast<int>(cols),
+                                       .bias = {bias_of(weights.q_bias), bias_of(weights.k_bias), bias_of(weights.v_bias)}, .q = q.data,
+                                       .angles = scratch<float2>(plan_.angles), .slots = step.group[group].slots.data(), .kv = pool.layer(shape.layer),
+                                       .rows = static_cast<int>(x.rows), .heads = shape.heads}), "rope_store");
+  return true;
 }
 
 void CudaBackend::linear_qkv_rope_store(const StepInputs& step, Matrix x, const QkvWeights& weights, const AttentionShape& shape, const RopeTable& rope,
                                         Matrix q, Matrix k, Matrix v, KvView kv) {
   if (failed()) return;
-  if (!takes_skinny(x.rows, Product::qkv) || shape.head_dim % 16 != 0) return Backend::linear_qkv_rope_store(step, x, weights, shape, rope, q, k, v, kv);
   check(x, step.shape.rows, weights.q->in);
   check(q, x.rows, int64_t{shape.heads} * shape.head_dim);
+  if (!takes_skinny(x.rows, Product::qkv) || shape.head_dim % 16 != 0) {
+    if (qkv_in_one_product(step, x, weights, shape, rope, q, kv)) return;
+    return Backend::linear_qkv_rope_store(step, x, weights, shape, rope, q, k, v, kv);
+  }
   compute_angles(step, rope);
   const CudaKvPool& pool = pool_of(kv);
   const int32_t group = pool.spec.group_of_layer[static_cast<size_t>(shape.layer)];
@@ -128,12 +155,14 @@ void CudaBackend::gated_activation(Activation activation, Matrix gate, Matrix up
 
 void CudaBackend::linear_gated(const StepInputs& step, Matrix x, const Weight& gate, const Weight& up, Activation activation, Matrix out, Matrix scratch_matrix) {
   if (failed()) return;
-  if (!takes_skinny(x.rows, Product::gated) || gate.out % 8 != 0) return Backend::linear_gated(step, x, gate, up, activation, out, scratch_matrix);
   PM_CHECK(activation == Activation::silu);
   check(x, out.rows, gate.in);
   check(out, x.rows, gate.out);
-  launched(gated_skinny(context_, {.type = type(), .x = x.data, .gate = as_cuda(gate).matrix, .up = as_cuda(up).matrix, .out = out.data,
-                                   .rows = static_cast<int>(x.rows), .in = static_cast<int>(gate.in), .ffn = static_cast<int>(gate.out)}), "gated");
+  const GatedArgs args{.type = type(), .x = x.data, .gate = as_cuda(gate).matrix, .up = as_cuda(up).matrix, .out = out.data,
+                       .rows = static_cast<int>(x.rows), .in = static_cast<int>(gate.in), .ffn = static_cast<int>(gate.out)};
+  if (gate.out % 8 == 0 && has_gated_many(context_, args.rows, args.ffn)) return launched(gated_many(context_, args), "gated");
+  if (!takes_skinny(x.rows, Product::gated) || gate.out % 8 != 0) return Backend::linear_gated(step, x, gate, up, activation, out, scratch_matrix);
+  launched(gated_skinny(context_, args), "gated");
 }
 
 void CudaBackend::add(Matrix x, Matrix delta) {

@@ -81,11 +81,13 @@ struct KvLayer {
 };
 size_t kv_layer_block_bytes(int kv_heads, int head_dim);
 
-/// Rotates q in place and stores rotated k, and v, in the slots.
+/// Rotates q and stores rotated k, and v, in the slots.
 struct RopeStoreArgs {
   ElementType type;
-  void* q;                // [rows, heads · head_dim]
-  const void *k, *v;      // [rows, kv_heads · head_dim]
+  const void *q_from, *k, *v;  // [rows, heads · head_dim], [rows, kv_heads · head_dim] twice
+  int stride;             // elements from one row to the next of all three (they are columns of one product), 0 = their own widths
+  const float* bias[3];   // [heads · head_dim], [kv_heads · head_dim] twice, added first; or null
+  void* q;                // [rows, heads · head_dim]; may be q_from where stride is 0
   const float2* angles;   // [rows, head_dim / 2]
   const int32_t* slots;   // [rows], -1 = not stored
   KvLayer kv;
@@ -124,6 +126,9 @@ struct GatedArgs {
   int rows, in, ffn;
 };
 cudaError_t gated_skinny(const KernelContext& context, const GatedArgs& args);
+/// The same for many rows, on sm_90a (gated_hopper.cu). has_gated_many: whether it is there and cuts these rows into tiles that fill the device.
+bool has_gated_many(const KernelContext& context, int rows, int ffn);
+cudaError_t gated_many(const KernelContext& context, const GatedArgs& args);
 
 /// q, k, v = x · weightsᵀ (+ biases); q and k rotated; q written out, k and v stored in the slots.   head_dim a multiple of 16
 struct QkvArgs {

@@ -200,4 +200,10 @@ __device__ __forceinline__ float load_cluster_f32(uint32_t address) {
   return x;
 }
 
+/// By all warps of a warpgroup; what one gives up another may take.
+template <int registers>
+__device__ __forceinline__ void give_up_registers() { asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(registers)); }
+template <int registers>
+__device__ __forceinline__ void take_registers() { asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(registers)); }
+
 }  // namespace pagemill::cuda::ptx

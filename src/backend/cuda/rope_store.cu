@@ -1,6 +1,6 @@
 // Rotary embedding and the KV store as an op of its own (after cuBLASLt, or where the fused product does not apply), and whole-block copies.
 //
-// Shapes: q [rows, heads · dim], k, v [rows, kv_heads · dim] of T. Grid: a block per row; a thread turns 8 pairs (i, i + dim/2) or copies
+// Shapes: q [rows, heads · dim], k, v [rows, kv_heads · dim] of T, each for itself or all three as columns of one product, whose biases are added here. Grid: a block per row; a thread turns 8 pairs (i, i + dim/2) or copies
 // 16 values. Bytes: q read and written, k and v read once and written once to the cache. Expected: 80 % of the read bandwidth at
 // prefill sizes; at decode sizes the fused product does this instead.
 #include "backend/cuda/device_math.h"
@@ -21,8 +21,21 @@ __device__ void rotate_8(float (&low)[8], float (&high)[8], const float2* angles
   }
 }
 
+/// q, k and v: where they come from. Chosen, not indexed: an index would move the kernel's parameters to local memory.
 template <class T>
-__global__ void rope_store_kernel(T* q, const T* k, const T* v, const float2* angles, const int32_t* slots, unsigned char* kv, int heads,
+struct RopeSources {
+  const T *q, *k, *v;
+  const float *q_bias, *k_bias, *v_bias;
+  int q_stride, kv_stride;
+};
+
+__device__ __forceinline__ void add_8(float (&x)[8], const float* bias) {
+#pragma unroll
+  for (int e = 0; e < 8; ++e) x[e] += bias[e];
+}
+
+template <class T>
+__global__ void rope_store_kernel(const RopeSources<T> sources, T* q, const float2* angles, const int32_t* slots, unsigned char* kv, int heads,
                                   int kv_heads, int dim) {
   ptx::let_next_kernel_start();
   ptx::wait_for_previous_kernel();
@@ -34,14 +47,19 @@ __global__ void rope_store_kernel(T* q, const T* k, const T* v, const float2* an
     const int head = item / per_head, i = item % per_head * 8;
     const bool is_q = head < heads, is_v = head >= heads + kv_heads;
     const int local = is_q ? head : is_v ? head - heads - kv_heads : head - heads;
-    const T* from = is_q ? q : is_v ? v : k;
-    from += static_cast<int64_t>(row) * (is_q ? heads : kv_heads) * dim + local * dim;
+    const T* from = is_q ? sources.q : is_v ? sources.v : sources.k;
+    from += static_cast<int64_t>(row) * (is_q ? sources.q_stride : sources.kv_stride) + local * dim;
+    const float* bias = is_q ? sources.q_bias : is_v ? sources.v_bias : sources.k_bias;
     float low[8], high[8];
     uint4 first = ptx::load_16(from + i), second = ptx::load_16(from + i + half);
-    if (!is_v) {
+    if (!is_v || bias != nullptr) {
       unpack_8<T>(first, low);
       unpack_8<T>(second, high);
-      rotate_8<T>(low, high, turns + i);
+      if (bias != nullptr) {
+        add_8(low, bias + local * dim + i);
+        add_8(high, bias + local * dim + i + half);
+      }
+      if (!is_v) rotate_8<T>(low, high, turns + i);
       first = pack_8<T>(low);
       second = pack_8<T>(high);
     }
@@ -77,9 +95,10 @@ cudaError_t rope_store(const KernelContext& c, const RopeStoreArgs& a) {
   const auto threads = static_cast<unsigned>(min(256, (items + kWarp - 1) / kWarp * kWarp));
   return with_element(a.type, [&](auto t) {
     using T = decltype(t);
+    const RopeSources<T> sources{static_cast<const T*>(a.q_from), static_cast<const T*>(a.k), static_cast<const T*>(a.v), a.bias[0], a.bias[1], a.bias[2],
+                                 a.stride > 0 ? a.stride : a.heads * a.kv.head_dim, a.stride > 0 ? a.stride : a.kv.kv_heads * a.kv.head_dim};
     return launch(rope_store_kernel<T>, {.grid = static_cast<unsigned>(a.rows), .block = threads, .programmatic = c.programmatic}, c.stream,
-                  static_cast<T*>(a.q), static_cast<const T*>(a.k), static_cast<const T*>(a.v), a.angles, a.slots,
-                  static_cast<unsigned char*>(a.kv.base), a.heads, a.kv.kv_heads, a.kv.head_dim);
+                  sources, static_cast<T*>(a.q), a.angles, a.slots, static_cast<unsigned char*>(a.kv.base), a.heads, a.kv.kv_heads, a.kv.head_dim);
   });
 }
 

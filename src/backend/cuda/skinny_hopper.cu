@@ -2,7 +2,7 @@
 //
 // Shapes: x [M, K] (M padded to 32 or 64), weights [N, K]. A tile is 128 weight rows (8 units of skinny_ops.h): two warpgroups
 // of 64, whose wgmma has the weights as A and x as B, both from shared memory.
-// Grid: clusters of 1 … 8 blocks, two blocks per multiprocessor; a cluster takes tiles c, c + clusters, …; its blocks split K, and each
+// Grid: clusters of 1 to 4, 6 or 8 blocks, two blocks per multiprocessor; a cluster takes tiles c, c + clusters, …; its blocks split K, and each
 //   adds up a share of the tile's sums over the cluster's shared memories, in the order of k. So few tiles still fill the device.
 // The stream: stages of 64 of k (16 KB of weights and M · 128 bytes of x), copied by cp.async into swizzled tiles; the first weights are
 //   on their way before the previous kernel has ended.
@@ -161,17 +161,24 @@ __global__ void __launch_bounds__(kThreads, Plan<columns>::kResident)
 struct Split {
   int blocks, clusters;  // of a cluster; of the grid
 };
-/// Few tiles: the most blocks a tile that still leave every cluster resident at once. Many: none, for each split costs a sum.
-/// A cluster lies within a group of multiprocessors, of which most have 16.
+/// Splits even out the rounds, but each costs a sum, and a cluster waits until a group of multiprocessors (of which most have 16) has room
+/// for all of it: short products lose more to clusters of 5 to 8 than they win. Weighed as measured (docs/kernels-cuda.md).
 Split choose_split(int tiles, int steps, int multiprocessors) {
+  constexpr double kSplitCost = 0.1;   // of the time that equal shares would take
+  constexpr int kLongSteps = 128;
   const int slots = 2 * multiprocessors, groups = std::max(1, multiprocessors / 16);
-  const auto at_once = [&](int blocks) { return groups * (2 * 16 / blocks); };
-  int blocks = tiles >= 4 * slots ? 1 : tiles >= 2 * slots ? 2 : 4;
-  for (const int more : {6, 8})
-    if (blocks >= 4 && 10 * tiles <= 9 * at_once(more)) blocks = more;
-  while (blocks > 1 && steps < 3 * blocks) blocks /= 2;
-  const int resident = blocks == 1 ? slots : at_once(blocks), rounds = (tiles + resident - 1) / resident;
-  return {blocks, std::min(tiles, (tiles + rounds - 1) / rounds)};
+  Split best{1, 1};
+  double lowest = 1e30;
+  for (const int blocks : {1, 2, 3, 4, 6, 8}) {
+    const int resident = blocks == 1 ? slots : groups * (2 * 16 / blocks), rounds = (tiles + resident - 1) / resident;
+    if (blocks > 1 && steps < 3 * blocks) continue;
+    if (blocks > 4 && (steps < kLongSteps || 10 * tiles > 9 * resident)) continue;
+    const double cost = static_cast<double>(rounds) / blocks * slots / tiles + kSplitCost * blocks;
+    if (cost >= lowest) continue;
+    lowest = cost;
+    best = {blocks, std::min(tiles, (tiles + rounds - 1) / rounds)};
+  }
+  return best;
 }
 
 template <class T, class Op, int columns>

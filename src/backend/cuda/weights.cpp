@@ -50,8 +50,18 @@ Result<std::unique_ptr<WeightLoader>> WeightLoader::make(int device, DType type,
 
 WeightLoader::~WeightLoader() { (void)finish(); }
 
-/// Large weights get memory of their own, small ones share slabs: the driver hands out 2 MiB at least.
+Result<void> WeightLoader::reserve(size_t bytes) {
+  PM_ASSIGN(region_, DeviceMemory::make(bytes, "weights"));
+  region_used_ = 0;
+  return {};
+}
+
+/// Without a region, large weights get memory of their own, small ones share slabs: the driver hands out 2 MiB at least.
 Result<std::byte*> WeightLoader::place(CudaWeight& weight, size_t bytes) {
+  if (region_ && region_used_ + bytes <= region_->size_bytes()) {
+    weight.memory = region_;
+    return region_->data() + std::exchange(region_used_, region_used_ + bytes);
+  }
   if (bytes >= kSlabBytes / 4) {
     PM_ASSIGN(weight.memory, DeviceMemory::make(bytes, "a weight"));
     return weight.memory->data();

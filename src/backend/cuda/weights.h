@@ -32,6 +32,8 @@ class WeightLoader {
   static Result<std::unique_ptr<WeightLoader>> make(int device, DType type, int threads);
   ~WeightLoader();
 
+  /// One region for the weights to come; what does not fit there gets memory of its own.
+  Result<void> reserve(size_t bytes);
   /// Returns once the file's bytes have been read; the copies may still be under way.
   Result<std::unique_ptr<CudaWeight>> load(const WeightBytes& weight);
   /// Waits for the copies. Their errors show here at the latest.
@@ -55,7 +57,9 @@ class WeightLoader {
   std::vector<Lane> lanes_;                  // [threads, 2]
   std::vector<int> next_lane_;               // [threads]
   std::vector<std::vector<float>> floats_;   // [threads] one row
-  std::shared_ptr<DeviceMemory> slab_;       // small weights share one
+  std::shared_ptr<DeviceMemory> region_;     // reserved
+  size_t region_used_ = 0;
+  std::shared_ptr<DeviceMemory> slab_;       // without a region, small weights share one
   size_t slab_used_ = 0;
 };
 

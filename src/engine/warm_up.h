@@ -1,0 +1,27 @@
+// WarmUp: the inputs of a step that is run for its shape alone, before the first request (Backend::warm_up_steps).
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "backend/step.h"
+
+namespace pagemill {
+
+/// Copies nothing of the engine's; inputs() stays valid as long as the object.
+class WarmUpStep {
+ public:
+  /// `blocks`: of the KV pool. A prompt is cut to what they hold, and writes keys and values there: nobody has any yet. Decode steps write none.
+  WarmUpStep(const StepShape& wanted, int32_t blocks);
+  WarmUpStep(const WarmUpStep&) = delete;
+  WarmUpStep& operator=(const WarmUpStep&) = delete;
+
+  const StepInputs& inputs() const { return inputs_; }
+
+ private:
+  std::vector<int32_t> tokens_, token_from_, positions_, seq_of_row_, row_begin_, context_len_, adapters_, table_, slots_, logit_rows_;
+  std::vector<SamplingRow> sampling_;
+  StepInputs inputs_;
+};
+
+}  // namespace pagemill
