@@ -1,6 +1,7 @@
 #include "engine/model_runner.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "base/check.h"
 #include "engine/warm_up.h"
@@ -35,7 +36,7 @@ Result<std::vector<TimedStep>> ModelRunner::warm_up() {
   };
   for (const StepShape& shape : shapes) PM_TRY(run(shape, false));
   for (const StepShape& shape : shapes)
-    if (shape.query_rows_max > 1) PM_TRY(run(shape, true));
+    if (shape.query_rows_max > 1 && std::has_single_bit(static_cast<uint32_t>(shape.rows))) PM_TRY(run(shape, true));
   return timed;
 }
 

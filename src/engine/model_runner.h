@@ -34,7 +34,7 @@ class ModelRunner final : public StepRunner {
   Result<StepResult> finish(Ticket ticket) override;
   int tickets_max() const override { return static_cast<int>(flights_.size()); }
 
-  /// Runs the steps that the backend wants to have run once, and prompts once more: how long those took. Before the first begin().
+  /// Runs the steps that the backend wants to have run once, and some prompts once more: how long those took. Before the first begin().
   Result<std::vector<TimedStep>> warm_up();
 
   const Model& model() const { return *model_; }

@@ -45,7 +45,7 @@ struct StageRange {
   }
 };
 
-/// The ninth warp: lane i copies piece i of keys, or piece i − kStagePieces of values.
+/// The third warpgroup's first warp: lane i copies piece i of keys, or piece i − kStagePieces of values.
 template <int dim>
 __device__ void bring(const PrefillParams& p, const RunTile& tile, int kv_head, int first_block, int stages, int end_token, unsigned char* keys,
                       unsigned char* values, Barriers& barriers) {

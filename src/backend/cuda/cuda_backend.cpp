@@ -2,6 +2,7 @@
 #include "backend/cuda/cuda_backend.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include <fmt/format.h>
@@ -260,12 +261,14 @@ Result<const StepInputs*> CudaBackend::begin_step(const StepInputs& inputs) {
   return &there;
 }
 
-/// Each decode shape's graph for contexts of up to 2,048 tokens, and prompts of several lengths: cuBLASLt loads a kernel when it first chooses it.
+/// Each decode shape's graph for contexts of up to 2,048 tokens, and prompts of many lengths: cuBLASLt loads a kernel, which takes tens of
+/// milliseconds, when it first chooses it, and chooses by the number of rows.
 std::vector<StepShape> CudaBackend::warm_up_steps(const StepShape& largest) const {
+  constexpr int32_t kRowsFirst = 16, kRowsLast = 2048;
   std::vector<StepShape> shapes;
-  for (const int32_t rows : {16, 48, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 4096, largest.rows})
-    if (rows <= largest.rows && (shapes.empty() || rows > shapes.back().rows))
-      shapes.push_back({.rows = rows, .seqs = 1, .logit_rows = 1, .query_rows_max = rows, .context_max = rows});
+  const auto prompt = [&](int32_t rows) { shapes.push_back({.rows = rows, .seqs = 1, .logit_rows = 1, .query_rows_max = rows, .context_max = rows}); };
+  for (int32_t rows = kRowsFirst; rows < largest.rows && rows <= kRowsLast; rows += std::max(kRowsFirst, static_cast<int32_t>(std::bit_floor(static_cast<uint32_t>(rows))) / 8)) prompt(rows);
+  prompt(largest.rows);
   const int32_t rows_max = std::min({largest.rows, largest.seqs, largest.logit_rows});
   std::vector<int32_t> contexts;
   for (const int32_t wanted : {512, 1024, 2048}) {
