@@ -213,8 +213,8 @@ void bench_linear(Bench& b) {
 /// Gate, up and SiLU of many rows in one product, long enough for the card to settle at its power limit.
 void bench_gated(Bench& b) {
   if (b.context().arch != 90) return;
-  for (const ModelShape& m : kModels) {
-    for (const int rows : rows_wanted({256, 512, 1024, 2048, 8192})) {
+  for (const ModelShape& m : models()) {
+    for (const int rows : rows_wanted({256, 512, 1024, 2048, 8192}, {48})) {
       Array<uint8_t> x(size_t{2} * rows * m.hidden), out(size_t{2} * rows * m.ffn);
       b.fill(x.get(), x.size());
       const size_t half = size_t{2} * m.hidden * m.ffn;
