@@ -18,14 +18,15 @@ constexpr double kRowNsMin = 1;
 }  // namespace
 
 Pacer::Pacer(TimeNs step_max_ns) : step_max_ns_(static_cast<double>(step_max_ns)) {
-  rows_seen_ = kRowsFirst;
+  rows_seen_ = kRowsFirst / 2.0;
   times_[1] = kAim * step_max_ns_ / kRowsFirst * kRowsScale;
   for (size_t i = 0; i < doubt_.size(); ++i) doubt_[i][i] = kDoubtMax;
 }
 
-double Pacer::prompt_ns(int32_t decode_rows) const {
+double Pacer::prompt_ns(bool beside_answers) const {
   if (step_max_ns_ == 0) return INFINITY;
-  return std::max(kAim * step_max_ns_ - times_[0], decode_rows > 0 ? times_[0] : step_max_ns_ / 2);
+  const double limit = beside_answers ? step_max_ns_ : kAloneFactor * step_max_ns_;
+  return std::max(kAim * limit - times_[0], beside_answers ? times_[0] : limit / 2);
 }
 
 double Pacer::rows_ns(int32_t rows, int32_t first) const {

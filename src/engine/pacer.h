@@ -12,7 +12,8 @@
 // Invariants: the three times are not negative; the margin is at least 1.
 //
 // Where the answers alone take longer than a step should, prompts get as much time as they do: steps double, and prompts
-// still get on. Owned by the engine thread.
+// still get on. Where no answer is under way, nobody waits for a token, and a prompt is read faster in long steps (every step
+// reads and unpacks all weights): they may take kAloneFactor times as long. Owned by the engine thread.
 #pragma once
 
 #include <array>
@@ -34,8 +35,8 @@ class Pacer {
   /// `step_max_ns` 0 = no limit.
   explicit Pacer(TimeNs step_max_ns);
 
-  /// Time for prompt rows in the next step beside `decode_rows` answers.
-  double prompt_ns(int32_t decode_rows) const;
+  /// Time for prompt rows in the next step, beside running answers or alone.
+  double prompt_ns(bool beside_answers) const;
   /// Rows of a prompt from position `first` on that take no longer than `ns`; can be 0.
   int32_t rows_within(double ns, int32_t first) const;
   /// What they take.
@@ -49,6 +50,7 @@ class Pacer {
 
  private:
   static constexpr int32_t kRowsFirst = 32;    // of the first prompt, before anything was measured
+  static constexpr double kAloneFactor = 5;
   static constexpr int32_t kRowsAlone = 16;    // at least, where no answer waits for the step
   static constexpr double kAim = 0.9;          // of the limit
 

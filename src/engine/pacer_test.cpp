@@ -42,7 +42,7 @@ std::vector<double> read_prompt(Pacer& pacer, const Device& device, int32_t prom
   step(8, 0);                            // the running answers' own prompts
   for (int i = 0; i < 50; ++i) step(0, 0);
   for (int32_t position = first_position; position < prompt;) {
-    const int32_t wanted = std::max(pacer.rows_within(pacer.prompt_ns(8), position), Pacer::rows_min(8));
+    const int32_t wanted = std::max(pacer.rows_within(pacer.prompt_ns(true), position), Pacer::rows_min(8));
     const int32_t rows = std::min({wanted, prompt - position, 2048});
     times.push_back(step(rows, position));
     position += rows;
@@ -98,7 +98,7 @@ template <class Duration>
 int32_t drive(Pacer& pacer, int steps, Duration duration) {
   int32_t rows = 0;
   for (int i = 0; i < steps; ++i) {
-    rows = std::max(pacer.rows_within(pacer.prompt_ns(8), 0), Pacer::rows_min(8));
+    rows = std::max(pacer.rows_within(pacer.prompt_ns(true), 0), Pacer::rows_min(8));
     pacer.observe(rows, Pacer::position_sum(rows, 0), duration(rows));
   }
   return rows;
@@ -126,6 +126,19 @@ TEST(PacerTest, AStepWhoseFixedCostIsTheLimitDoesNotShrinkToNothing) {
   EXPECT_GT(drive(pacer, 300, [](int32_t prompt) { return 250 * kNsPerMs + prompt * kNsPerMs; }), 100);
 }
 
+TEST(PacerTest, WhereNobodyAnswersAPromptIsReadInLongerSteps) {
+  Pacer pacer(static_cast<TimeNs>(kStepMaxMs * kNsPerMs));
+  const auto duration = [](int32_t prompt) { return 30 * kNsPerMs + prompt * kNsPerMs / 2; };
+  EXPECT_NEAR(drive(pacer, 50, duration), 300, 10);
+  int32_t rows = 0;
+  for (int i = 0; i < 50; ++i) {
+    rows = pacer.rows_within(pacer.prompt_ns(false), 0);
+    pacer.observe(rows, Pacer::position_sum(rows, 0), duration(rows));
+  }
+  EXPECT_NEAR(rows, 1740, 60);           // 0.9 of a second, less 30 ms
+  EXPECT_LT(duration(drive(pacer, 1, duration)), 1.1 * kStepMaxMs * kNsPerMs) << "an answer that begins has its limit at once";
+}
+
 TEST(PacerTest, AStepThatIsFullTakesNoMoreRows) {
   Pacer pacer(static_cast<TimeNs>(kStepMaxMs * kNsPerMs));
   read_prompt(pacer, {.position_us = 5}, 4096);
@@ -136,12 +149,12 @@ TEST(PacerTest, AStepThatIsFullTakesNoMoreRows) {
 
 TEST(PacerTest, WithoutALimitThereIsNone) {
   const Pacer pacer(0);
-  EXPECT_EQ(pacer.rows_within(pacer.prompt_ns(0), 1'000'000), INT32_MAX);
+  EXPECT_EQ(pacer.rows_within(pacer.prompt_ns(false), 1'000'000), INT32_MAX);
 }
 
 TEST(PacerTest, TheFirstStepIsShortOnASlowDevice) {
   Pacer pacer(static_cast<TimeNs>(kStepMaxMs * kNsPerMs));
-  EXPECT_LE(pacer.rows_within(pacer.prompt_ns(0), 0), 32) << "nothing is known yet: a row may take 60 ms";
+  EXPECT_LE(pacer.rows_within(pacer.prompt_ns(false), 0), 32) << "nothing is known yet: a row may take 60 ms";
 }
 
 }  // namespace

@@ -101,7 +101,7 @@ bool Scheduler::schedule(StepPlan& plan, TimeNs now_ns) {
   plan.rows = plan.decode_rows = plan.logit_rows = plan.score_rows = 0;
   budget_ = {.rows = config_.max_num_batched_tokens};
   schedule_decodes(plan);
-  budget_.ns = pacer_.prompt_ns(plan.decode_rows);
+  budget_.ns = pacer_.prompt_ns(std::any_of(running_.begin(), running_.end(), [](const Sequence* each) { return answers(*each); }));
   schedule_prompts(plan);
   admit(plan, now_ns);
   if (plan.entries.empty()) return false;
@@ -109,6 +109,9 @@ bool Scheduler::schedule(StepPlan& plan, TimeNs now_ns) {
   count_as_scheduled(plan);
   return true;
 }
+
+/// Its prompt is done or its last part under way: a reader waits for the next token, which may have no row in this step.
+bool Scheduler::answers(const Sequence& sequence) { return sequence.remaining() <= 1 && sequence.request->wants_answer(); }
 
 /// One row left to compute, its token known or about to come from the step in flight.
 bool Scheduler::may_decode(const Sequence& sequence) const {

@@ -88,6 +88,7 @@ class Scheduler {
   void admit(StepPlan& plan, TimeNs now_ns);
   void count_as_scheduled(StepPlan& plan);
 
+  static bool answers(const Sequence& sequence);
   bool may_decode(const Sequence& sequence) const;
   bool reserve_decode(StepPlan& plan, Sequence& sequence);
   int32_t chunk_rows(const StepPlan& plan, const Sequence& sequence, double share) const;

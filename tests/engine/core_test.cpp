@@ -41,6 +41,7 @@ struct Reader {
 struct CoreTest : testing::TestWithParam<int> {
   FakeModel model{.vocab = 1024, .groups = {{.blocks = 64}, {.blocks = 48, .window = 40}}};
   int32_t max_num_seqs = 8, max_num_batched_tokens = 32;
+  TimeNs max_step_ns = 0;
   EngineModelInfo info{.name = "fake", .context_max = 512, .vocab = 1024, .stop_tokens = {0}};
   ManualClock clock{1000};
   std::unique_ptr<FakeDevice> device;
@@ -50,7 +51,7 @@ struct CoreTest : testing::TestWithParam<int> {
   void start() {
     device = std::make_unique<FakeDevice>(simulation::FakeDeviceConfig{.model = model, .tickets = GetParam()}, clock);
     admission = std::make_unique<Admission>(AdmissionConfig{.model = info, .max_num_seqs = max_num_seqs, .queued_requests_max = 100});
-    CoreConfig config{.scheduler = {.max_num_seqs = max_num_seqs, .max_num_batched_tokens = max_num_batched_tokens},
+    CoreConfig config{.scheduler = {.max_num_seqs = max_num_seqs, .max_num_batched_tokens = max_num_batched_tokens, .max_step_ns = max_step_ns},
                       .blocks = {.groups = model.groups}, .hidden = model.hidden};
     core = std::make_unique<EngineCore>(config, *admission, *device, clock);
   }
@@ -514,6 +515,35 @@ TEST_P(CoreTest, AConstraintThatFailsEndsItsOwnRequestAlone) {
   EXPECT_EQ(broken.ends[0].error.message, "this grammar is a labyrinth");
   EXPECT_EQ(free.tokens[0], alone(prompt(20), 50, 7));
   EXPECT_EQ(core->blocks().counts(0).live, 0);
+}
+
+/// Steps of 2 ms and 20 µs a row, limited to 10 ms: 350 rows beside an answer, five times the limit where there is none.
+TEST_P(CoreTest, APromptIsReadInLongStepsUntilAnAnswerIsUnderWay) {
+  model.groups = {{.blocks = 1200}};
+  info.context_max = 9000;
+  max_num_batched_tokens = 4000;
+  max_step_ns = 10 * kNsPerMs;
+  Reader alone_reader, answer, beside;
+  const auto longest = [&](int64_t steps) {
+    TimeNs longest_ns = 0, before = clock.now_ns();
+    for (; steps > 0 && core->step(); --steps) {
+      longest_ns = std::max(longest_ns, clock.now_ns() - before);
+      before = clock.now_ns();
+    }
+    return longest_ns;
+  };
+  model.vocab = info.vocab = 10'000;
+  submit(request(alone_reader, prompt(8000), 1));
+  EXPECT_GT(longest(INT64_MAX), 25 * kNsPerMs);
+  // Every token of this answer waits for the one before: with two steps under way every other step has no row of it.
+  EngineRequest slow = request(answer, prompt(20), 400);
+  slow.constraint = std::make_shared<Fussy>(400, false);
+  submit(std::move(slow));
+  longest(10);
+  submit(request(beside, prompt(8000, 2), 1));
+  EXPECT_LE(longest(25), 11 * kNsPerMs);
+  answer.drain();
+  EXPECT_TRUE(answer.ends.empty()) << "the answer ended before the prompt was read: nothing was shown";
 }
 
 TEST_P(CoreTest, SaltsKeepPromptsApart) {
