@@ -8,6 +8,7 @@
 #include <functional>
 #include <mutex>
 #include <set>
+#include <stdexcept>
 #include <thread>
 
 #include "base/log.h"
@@ -30,7 +31,11 @@ struct Answer {
       if (key.size() == name.size() && std::equal(key.begin(), key.end(), name.begin(), [](char a, char b) { return (a | 32) == (b | 32); })) return one;
     return {};
   }
-  const json::value& operator[](std::string_view name) const { return value.at(json::string_view(name.data(), name.size())); }
+  const json::value& operator[](std::string_view name) const {
+    const json::value* member = value.is_object() ? value.as_object().if_contains(json::string_view(name.data(), name.size())) : nullptr;
+    if (member == nullptr) throw std::runtime_error("no '" + std::string(name) + "' in an answer with status " + std::to_string(status) + ": " + json::serialize(value));
+    return *member;
+  }
   std::string text(std::string_view name) const { return std::string((*this)[name].as_string()); }
   std::string reason() const {
     const json::value* error = value.is_object() ? value.as_object().if_contains("error") : nullptr;

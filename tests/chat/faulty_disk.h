@@ -4,6 +4,7 @@
 #pragma once
 
 #include <sqlite3.h>
+#include <unistd.h>
 
 #include <atomic>
 
@@ -68,7 +69,9 @@ class FaultyDisk {
 
   static int open(sqlite3_vfs*, const char* name, sqlite3_file* file, int flags, int* out) {
     file->pMethods = nullptr;
-    if ((flags & SQLITE_OPEN_CREATE) != 0 && fault(Kind::write)) return SQLITE_CANTOPEN;
+    // Opening what is there writes nothing: a reader's new connection does not fail on a full disk.
+    const bool creates = (flags & SQLITE_OPEN_CREATE) != 0 && (name == nullptr || access(name, F_OK) != 0);
+    if (creates && fault(Kind::write)) return SQLITE_CANTOPEN;
     const int code = the_one()->real_->xOpen(the_one()->real_, name, real(file), flags, out);
     if (code == SQLITE_OK) file->pMethods = methods();
     return code;
