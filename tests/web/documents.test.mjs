@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { docx, pdf, textFile } from "./fixtures.mjs";
-import { answers, ask, closeBrowser, composer, eventually, expectAccessible, expectClean, idle, newContext, PASSWORD, questions, setUp, signIn, startScripted } from "./harness.mjs";
+import { answers, ask, closeBrowser, composer, eventually, expectAccessible, expectClean, idle, newContext, PASSWORD, questions, setUp, signIn, startScripted, textOf } from "./harness.mjs";
 
 // The unit tests' corpus; types are stripped by hand, as it is a list of strings.
 const { XSS } = await import(`data:text/javascript,${encodeURIComponent((await import("node:fs")).readFileSync(new URL("../../web/test/xss.ts", import.meta.url), "utf8"))}`);
@@ -34,10 +34,10 @@ test("TXT, PDF and DOCX are read, counted before sending, and reach the model", 
   await page.getByText(/of 8,192 tokens used/).waitFor();
   await expectAccessible(page, "attachments");
   await ask(page, "Who is the harbour master?");
-  const shown = await questions(page).last().innerText();
+  const shown = await textOf(questions(page).last());
   for (const name of ["机密 notes.txt", "report.pdf", "letter.docx"]) assert.ok(shown.includes(name), `${name} is not shown`);
   // The engine repeats its prompt's user message, documents included.
-  const said = await answers(page).last().innerText();
+  const said = await textOf(answers(page).last());
   for (const fact of ["Ingrid Vasquez", "英格丽德", "1787", "half past six", "渡轮"]) assert.ok(said.includes(fact), `the model has not seen "${fact}": ${said.slice(0, 400)}`);
   await page.reload();
   await eventually(() => questions(page).last().innerText(), (text) => text.includes("letter.docx"));
@@ -54,7 +54,7 @@ test("a document that does not fit leaves one choice, and the choice is sent", a
   await page.getByText(/of 8,192 tokens used/).waitFor();
   await page.getByRole("button", { name: "Send", exact: true }).click();
   await idle(page);
-  assert.match(await questions(page).last().innerText(), /Beginning and end/);
+  assert.match(await textOf(questions(page).last()), /Beginning and end/);
 });
 
 test("what cannot be read says why, and does not lock the message", async () => {
@@ -169,7 +169,7 @@ test("where the renderer fails, a text is shown as text", async () => {
   await broken.addInitScript(() => { Document.prototype.createNodeIterator = () => { throw new Error("broken on purpose"); }; });
   await broken.goto(page.url());
   await answers(broken).last().locator(".prose").waitFor();
-  assert.equal((await answers(broken).last().locator(".prose").innerText()).trim(), attack);
+  assert.equal(await textOf(answers(broken).last().locator(".prose")), attack);
   assert.equal(await answers(broken).last().locator(".prose img").count(), 0);
   await broken.close();
 });

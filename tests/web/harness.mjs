@@ -174,6 +174,9 @@ export async function brief(page, tokens) {
   await page.getByRole("button", { name: "Save" }).click();
 }
 
+/// What can be read there. A browser that has not yet laid out a message (content-visibility) says that it reads "", also on the screen.
+export const textOf = (locator) => eventually(async () => (await locator.innerText()).trim(), (text) => text !== "", "a text");
+
 /// Text of the last answer, as a locator.
 export const said = (page, text) => answers(page).last().locator(".prose").getByText(text);
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import {
-  answers, ask, closeBrowser, composer, EMAIL, eventually, expectAccessible, expectClean, idle, newContext, PASSWORD, questions, said, setUp, signIn, startScripted,
+  answers, ask, closeBrowser, composer, EMAIL, eventually, expectAccessible, expectClean, idle, newContext, PASSWORD, questions, said, setUp, signIn, startScripted, textOf,
 } from "./harness.mjs";
 
 let server, context, page;
@@ -21,7 +21,6 @@ const newChat = async () => {
   await page.getByRole("heading", { name: "What is on your mind?" }).waitFor();
 };
 const LONG_END = "Line 200 of a long answer.";
-const textOf = async (locator) => (await locator.innerText()).trim();
 
 test("without the link nobody gets in; with it the first account is made", async () => {
   page = await context.newPage();
@@ -118,17 +117,17 @@ test("editing and answering again make branches that the arrows reach", async ()
   await eventually(() => answers(page).last().innerText(), (text) => text.includes("second wording"));
   await idle(page);
   const branches = questions(page).first().getByRole("group", { name: "Versions" });
-  assert.match(await branches.innerText(), /2\/2/);
+  assert.match(await textOf(branches), /2\/2/);
   await branches.getByRole("button", { name: "Previous version" }).click();
   await eventually(() => answers(page).last().innerText(), (text) => text.includes("first wording"));
-  assert.match(await branches.innerText(), /1\/2/);
+  assert.match(await textOf(branches), /1\/2/);
   await page.getByRole("button", { name: "Answer again" }).click();
   await eventually(() => answers(page).last().innerText(), (text) => text.includes("2/2"));
   await idle(page);
   await page.reload();
   await answers(page).last().waitFor();
-  assert.match(await questions(page).first().innerText(), /first wording[\s\S]*1\/2/, "the branch was not remembered");
-  assert.match(await answers(page).last().innerText(), /2\/2/);
+  assert.match(await textOf(questions(page).first()), /first wording[\s\S]*1\/2/, "the branch was not remembered");
+  assert.match(await textOf(answers(page).last()), /2\/2/);
   await expectAccessible(page, "branches");
 });
 
@@ -154,7 +153,7 @@ test("an answer to a request that comes after the stream's news leaves the reade
   await (await answered).finished();
   await page.unroute("**/messages");
   await page.waitForTimeout(300);
-  assert.match(await answers(page).last().innerText(), /first of two/, "the view went back to the other branch");
+  assert.match(await textOf(answers(page).last()), /first of two/, "the view went back to the other branch");
 });
 
 test("Enter sends, but not while an input method composes, and Shift+Enter makes a line", async () => {

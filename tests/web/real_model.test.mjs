@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { docx, pdf, textFile } from "./fixtures.mjs";
 import {
-  answers, ask, brief, closeBrowser, composer, EMAIL, eventually, expectAccessible, expectClean, idle, newContext, PASSWORD, questions, setPatience, setUp, signIn, startReal,
+  answers, ask, brief, closeBrowser, composer, EMAIL, eventually, expectAccessible, expectClean, idle, newContext, PASSWORD, questions, setPatience, setUp, signIn, startReal, textOf,
 } from "./harness.mjs";
 
 let server, context, page;
@@ -21,14 +21,14 @@ const newChat = async () => {
   await page.getByRole("link", { name: "New chat" }).click();
   await page.getByRole("heading", { name: "What is on your mind?" }).waitFor();
 };
-const prose = (of = page) => answers(of).last().locator(".prose").innerText();
+const prose = (of = page) => textOf(answers(of).last().locator(".prose"));
 const STORY = "Write a very long story about a lighthouse keeper, with many chapters.";
 
 test("the link makes the account, and the first question gets its answer", async () => {
   page = await setUp(context, server);
   await brief(page, 48);
   await ask(page, "What is the capital of Japan?");
-  assert.match(await answers(page).last().innerText(), /Tokyo/);
+  assert.match(await textOf(answers(page).last()), /Tokyo/);
   await answers(page).last().getByText("tokens/s").waitFor();
   await expectAccessible(page, "conversation");
 });
