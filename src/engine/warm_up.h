@@ -1,4 +1,4 @@
-// WarmUp: the inputs of a step that is run for its shape alone, before the first request (Backend::warm_up_steps).
+// WarmUpStep: the inputs of a step that is run for its shape alone, before the first request (Backend::warm_up_steps).
 #pragma once
 
 #include <cstdint>
