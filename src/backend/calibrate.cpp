@@ -122,6 +122,7 @@ bool allowed(Need need, const CpuFeatures& cpu) {
     case Need::avx512: return cpu.avx512;
     case Need::avx512_vnni: return cpu.avx512_vnni;
     case Need::avx512_bf16: return cpu.avx512_bf16;
+    case Need::amx: return amx_usable().has_value();
   }
   return false;
 }
@@ -129,7 +130,7 @@ bool allowed(Need need, const CpuFeatures& cpu) {
 /// The tables that this CPU may use, the widest last.
 std::vector<LoopTable> tables(const CpuFeatures& cpu) {
   std::vector<LoopTable> list;
-  for (const LoopTable& table : {kSse2Loops, kAvx2Loops, kAvxVnniLoops, kAvx512Loops, kAvx512VnniLoops, kAvx512Bf16Loops})
+  for (const LoopTable& table : {kSse2Loops, kAvx2Loops, kAvxVnniLoops, kAvx512Loops, kAvx512VnniLoops, kAvx512Bf16Loops, kAmxLoops})
     if (allowed(table.needs, cpu)) list.push_back(table);
   return list;
 }

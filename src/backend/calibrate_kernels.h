@@ -10,7 +10,7 @@
 
 namespace pagemill::calibrate {
 
-enum class Need : uint8_t { nothing, avx2, avx_vnni, avx512, avx512_vnni, avx512_bf16 };
+enum class Need : uint8_t { nothing, avx2, avx_vnni, avx512, avx512_vnni, avx512_bf16, amx };
 enum class Kind : uint8_t { int8, float16, float32 };
 
 /// Arithmetic on values in registers or in the first-level cache.
@@ -43,5 +43,6 @@ extern const LoopTable kAvxVnniLoops;
 extern const LoopTable kAvx512Loops;
 extern const LoopTable kAvx512VnniLoops;
 extern const LoopTable kAvx512Bf16Loops;
+extern const LoopTable kAmxLoops;
 
 }  // namespace pagemill::calibrate

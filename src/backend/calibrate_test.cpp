@@ -15,6 +15,7 @@ TEST(CpuFeatures, WiderSetsImplyNarrowerOnes) {
   EXPECT_TRUE(!f.avx512_vnni || f.avx512);
   EXPECT_TRUE(!f.avx512_bf16 || f.avx512);
   EXPECT_TRUE(!f.avx_vnni || f.avx2);
+  EXPECT_TRUE(!amx_usable() || (f.amx && f.tile_state));
   EXPECT_EQ(f.avx2, __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
   EXPECT_EQ(f.avx512, __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"));
@@ -29,6 +30,7 @@ TEST(Calibrate, EachTableSaysWhatItNeeds) {
   EXPECT_EQ(kAvx512Loops.needs, Need::avx512);
   EXPECT_EQ(kAvx512VnniLoops.needs, Need::avx512_vnni);
   EXPECT_EQ(kAvx512Bf16Loops.needs, Need::avx512_bf16);
+  EXPECT_EQ(kAmxLoops.needs, Need::amx);
 }
 
 TEST(Calibrate, LimitsAreTheBestOfTheVariantsAndPlausible) {

@@ -12,7 +12,7 @@ void DeviceFlags::declare(CLI::App& command, const std::string& group) {
                      "CPU: of keys and values where --kv-cache-dtype is auto; weights stay as in the file")->capture_default_str()->group(group);
   gpu.declare(command, group);
   command.add_option("--isa", isa,
-                     "Instruction set of the CPU kernels: auto (the best of this CPU), avx2, avx_vnni, avx512, avx512_vnni, plain (C++ without "
+                     "Instruction set of the CPU kernels: auto (the best of this CPU, but not amx), avx2, avx_vnni, avx512, avx512_vnni, amx (not yet run on hardware), plain (C++ without "
                      "intrinsics), or reference, the slow oracle that the others are tested against. All but reference repack the weights while loading: "
                      "once per start, on all threads, into memory of about the file's size; the file's own pages are then given back")
       ->type_name("NAME")->capture_default_str()->group(group);

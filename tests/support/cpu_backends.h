@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "backend/backend.h"
-#include "backend/cpu/isa.h"
+#include "backend/cpu/cpu_backend.h"
 #include "base/check.h"
 
 namespace pagemill {
@@ -25,7 +25,11 @@ inline std::vector<std::string> cpu_backend_names() {
   return names;
 }
 
+/// The backend with the plain instance of the kernels over tiles (Isa::amx): for tests of single ops.
+inline constexpr const char* kPlainTiles = "plain_tiles";
+
 inline std::unique_ptr<Backend> open_cpu_backend(const std::string& isa, int threads = 2) {
+  if (isa == kPlainTiles) return std::make_unique<CpuBackend>(Isa::plain, threads, plain_tile_linear_kernels(), isa);
   auto backend = make_cpu_backend(isa, threads);
   PM_CHECK(backend, "{}", backend.error().message);
   return std::move(*backend);

@@ -56,7 +56,8 @@ CpuBackend::ScratchSizes CpuBackend::scratch_sizes(const StepShape& largest, int
 size_t CpuBackend::scratch_bytes(const StepShape& largest, int32_t heads, int32_t head_dim, int32_t ffn, int32_t vocab) const {
   const ScratchSizes sizes = scratch_sizes(largest, heads, head_dim, ffn);
   const int64_t floats = sizes.thread_floats * pool_.threads() + sizes.partial_floats + sizes.rotation_floats;
-  return Backend::scratch_bytes(largest, heads, head_dim, ffn, vocab) + RowCache::bytes(sizes.rows, sizes.cols) + static_cast<size_t>(floats) * sizeof(float);
+  return Backend::scratch_bytes(largest, heads, head_dim, ffn, vocab) + RowCache::bytes(sizes.rows, sizes.cols) + static_cast<size_t>(floats) * sizeof(float) +
+         (matrices_.floats[static_cast<int>(DType::bf16)].round == nullptr ? 0 : RoundedRows::bytes(sizes.rows, sizes.cols));
 }
 
 Result<void> CpuBackend::reserve_scratch(const StepShape& largest, int32_t heads, int32_t head_dim, int32_t ffn, int32_t vocab) {
@@ -65,6 +66,7 @@ Result<void> CpuBackend::reserve_scratch(const StepShape& largest, int32_t heads
   int64_t cols = sizes.cols;
   for (const int64_t quantized : quantized_cols_) cols = std::max(cols, quantized);
   PM_TRY(row_cache_.reserve(rows_max_, cols));
+  PM_TRY(reserve_rounded(rows_max_, rounded_cols_));
   thread_stride_ = std::max(thread_stride_, sizes.thread_floats);
   PM_TRY(reserve_floats(thread_floats_, thread_stride_ * pool_.threads(), "attention"));
   PM_TRY(reserve_floats(partials_, sizes.partial_floats, "attention over long contexts"));

@@ -9,11 +9,13 @@
 
 namespace pagemill {
 
-CpuBackend::CpuBackend(Isa isa, int threads)
-    : isa_(isa), kernels_(op_kernels(isa)), pool_(threads), linear_scratch_(pool_.threads()), sampler_(pool_) {
+CpuBackend::CpuBackend(Isa isa, int threads) : CpuBackend(isa, threads, linear_kernels(isa), std::string(to_string(isa))) {}
+
+CpuBackend::CpuBackend(Isa isa, int threads, const LinearKernels& matrices, std::string name)
+    : isa_(isa), kernels_(op_kernels(isa)), matrices_(matrices), pool_(threads), linear_scratch_(pool_.threads()), sampler_(pool_) {
   device_.kind = DeviceKind::cpu;
   device_.name = cpu_model_name();
-  device_.isa = to_string(isa);
+  device_.isa = std::move(name);
   device_.memory_total_bytes = total_memory_bytes();
 }
 
@@ -29,15 +31,19 @@ bool CpuBackend::wants_quantized(int64_t cols) const {
 }
 
 Result<std::unique_ptr<Weight>> CpuBackend::prepare_weight(const WeightBytes& weight) {
-  PM_ASSIGN(auto packed, PackedWeight::make(weight, isa_, pool_, arena_));
+  PM_ASSIGN(auto packed, PackedWeight::make(weight, matrices_, pool_, arena_));
   if (packed->vector() == nullptr && packed->wants_quantized() && !wants_quantized(weight.in)) {
     quantized_cols_.push_back(weight.in);
     PM_TRY(row_cache_.reserve(std::max<int64_t>(rows_max_, 1), weight.in));
   }
+  if (packed->wants_rounded()) {
+    rounded_cols_ = std::max(rounded_cols_, weight.in);
+    PM_TRY(reserve_rounded(std::max<int64_t>(rows_max_, 1), rounded_cols_));
+  }
   return packed;
 }
 
-size_t CpuBackend::weight_bytes(DType dtype, int64_t out, int64_t in) const { return PackedWeight::bytes(isa_, dtype, out, in); }
+size_t CpuBackend::weight_bytes(DType dtype, int64_t out, int64_t in) const { return PackedWeight::bytes(matrices_, dtype, out, in); }
 
 Result<std::unique_ptr<KvPool>> CpuBackend::allocate_kv(const KvPoolSpec& spec) { return CpuKvPool::make(spec); }
 
@@ -47,6 +53,13 @@ Result<void> CpuBackend::reserve_floats(std::unique_ptr<HostBuffer>& buffer, int
   const size_t bytes = static_cast<size_t>(floats) * sizeof(float);
   if (buffer && buffer->size_bytes() >= bytes) return {};
   PM_ASSIGN(buffer, HostBuffer::make(bytes, purpose));
+  return {};
+}
+
+Result<void> CpuBackend::reserve_rounded(int64_t rows, int64_t cols) {
+  const size_t bytes = RoundedRows::bytes(rows, cols);
+  if (bytes == 0 || (rounded_ && rounded_->size_bytes() >= bytes)) return {};
+  PM_ASSIGN(rounded_, HostBuffer::make(bytes, "bf16 activations"));
   return {};
 }
 

@@ -21,6 +21,8 @@ namespace pagemill {
 class CpuBackend final : public Backend {
  public:
   CpuBackend(Isa isa, int threads);
+  /// With other matrix kernels, under a name of their own: for tests of what this CPU lacks.
+  CpuBackend(Isa isa, int threads, const LinearKernels& matrices, std::string name);
 
   /// Reads anew how much memory is free.
   const DeviceInfo& device() const override;
@@ -79,6 +81,7 @@ class CpuBackend final : public Backend {
   /// The place for the int8 form of a matrix that is being written: empty where no product will read one.
   QuantizedRows begin_quantized(Matrix matrix, const QuantizedRows& reading = {});
   LinearInput input_of(Matrix x, std::initializer_list<const Weight*> weights);
+  Result<void> reserve_rounded(int64_t rows, int64_t cols);
   void norm(Matrix x, const float* delta, const Weight& weight, float eps, Matrix out);
   const float* rotations(const StepInputs& step, const RopeTable& rope);
 
@@ -91,6 +94,7 @@ class CpuBackend final : public Backend {
 
   const Isa isa_;
   const OpKernels& kernels_;
+  const LinearKernels& matrices_;
   ComputePool pool_;
   mutable DeviceInfo device_;
   WeightArena arena_;
@@ -98,6 +102,8 @@ class CpuBackend final : public Backend {
   RowCache row_cache_;
   StepSampler sampler_;
   std::vector<int64_t> quantized_cols_;  // `in` of the quantised matrices, each once
+  int64_t rounded_cols_ = 0;             // the largest `in` of a matrix that wants bf16 rows
+  std::unique_ptr<HostBuffer> rounded_;  // those rows
   int64_t rows_max_ = 0;
 
   std::unique_ptr<HostBuffer> thread_floats_;  // [threads, thread_stride_] attention's buffers

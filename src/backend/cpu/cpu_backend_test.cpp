@@ -66,7 +66,7 @@ class CpuOps : public testing::TestWithParam<std::string> {
       ASSERT_TRUE(backend->reserve_scratch({.rows = 64, .seqs = 8, .logit_rows = 64, .context_max = 2048}, 8, 64, 1024, 1024));
   }
   /// Whether this instruction set must agree with the plain instance to the bit.
-  bool as_plain() const { return GetParam() == "plain" || GetParam().starts_with("avx2") || GetParam() == "avx_vnni"; }
+  bool as_plain() const { return GetParam() == "plain" || GetParam() == kPlainTiles || GetParam().starts_with("avx2") || GetParam() == "avx_vnni"; }
 
   const std::unique_ptr<Backend> fast_ = open_cpu_backend(GetParam(), 3), plain_ = open_cpu_backend("plain", 2), oracle_ = open_cpu_backend("reference");
   TestStep step_{{{{5, 1, 4}, 0, {0}}}};
@@ -108,8 +108,9 @@ TEST_P(CpuOps, GatedActivationAndAdd) {
   }
 }
 
-/// What rounding x to int8 in blocks of 32 can change in a product with `weight`, at most: half a step of each block's scale.
-Floats rounding_bound(const Floats& x, int64_t rows, const Floats& weight, int64_t out, int64_t in, bool quantized) {
+/// What rounding x to int8 in blocks of 32 can change in a product with `weight`, at most: half a step of each block's scale. Rounding to
+/// bf16: half of the last of 8 bits of the largest.
+Floats rounding_bound(const Floats& x, int64_t rows, const Floats& weight, int64_t out, int64_t in, bool quantized, bool rounded) {
   Floats bound(static_cast<size_t>(rows * out));
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t n = 0; n < out; ++n) {
@@ -123,7 +124,7 @@ Floats rounding_bound(const Floats& x, int64_t rows, const Floats& weight, int64
         total += largest / 254 * weights;
         sizes += largest * weights;
       }
-      bound[static_cast<size_t>(r * out + n)] = static_cast<float>((quantized ? total * 1.01 : 0) + sizes * double{kEpsilon} * static_cast<double>(in) + 1e-20);
+      bound[static_cast<size_t>(r * out + n)] = static_cast<float>((quantized ? total * 1.01 : 0) + (rounded ? sizes * 0x1p-8 : 0) + sizes * double{kEpsilon} * static_cast<double>(in) + 1e-20);
     }
   }
   return bound;
@@ -145,7 +146,7 @@ TEST_P(CpuOps, LinearOfEveryType) {
       Floats x = random_floats(static_cast<size_t>(rows * kIn), 5), y(static_cast<size_t>(rows * kOut)), expected(y.size());
       fast_->linear(step_.inputs(), matrix(x, kIn), *ours, our_bias.get(), matrix(y, kOut));
       oracle_->linear(step_.inputs(), matrix(x, kIn), *theirs, their_bias.get(), matrix(expected, kOut));
-      const Floats bound = rounding_bound(x, rows, w, kOut, kIn, traits(dtype).quantized);
+      const Floats bound = rounding_bound(x, rows, w, kOut, kIn, traits(dtype).quantized, static_cast<const PackedWeight&>(*ours).wants_rounded());
       for (size_t i = 0; i < y.size(); ++i)
         ASSERT_NEAR(y[i], expected[i], bound[i] + std::abs(expected[i]) * 4 * kEpsilon) << to_string(dtype) << ", " << rows << " rows, " << i;
     }
@@ -182,7 +183,7 @@ TEST_P(CpuOps, RowsRoundedOnTheWayAreTheSameRows) {
 
 TEST_P(CpuOps, FusedProductsEqualPlainOnes) {
   constexpr int64_t kIn = 256, kRows = 13, kFfn = 96;
-  for (const DType dtype : {DType::q4_k, DType::q8_0, DType::f16, DType::f32}) {
+  for (const DType dtype : {DType::q4_k, DType::q8_0, DType::f16, DType::bf16, DType::f32}) {
     const TestWeight q(dtype, 128, kIn, 1), k(DType::q6_k, 32, kIn, 2), v(dtype, 32, kIn, 3), bias(DType::f32, 1, 128, 4), small(DType::f32, 1, 32, 5);
     const auto wq = q.prepare(*fast_), wk = k.prepare(*fast_), wv = v.prepare(*fast_), bq = bias.prepare(*fast_), bk = small.prepare(*fast_);
     Floats x = random_floats(kRows * kIn, 6), copy = x;
@@ -221,7 +222,13 @@ TEST_P(CpuOps, EmbedEqualsTheReference) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Isas, CpuOps, testing::ValuesIn(fast_backend_names()), [](const auto& each) { return test_name(each.param); });
+std::vector<std::string> op_backend_names() {
+  std::vector<std::string> names = fast_backend_names();
+  names.emplace_back(kPlainTiles);
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(Isas, CpuOps, testing::ValuesIn(op_backend_names()), [](const auto& each) { return test_name(each.param); });
 
 struct AttentionCase {
   int32_t heads = 4, kv_heads = 2, head_dim = 64, window = 0;
@@ -279,7 +286,7 @@ TEST_P(CpuAttention, EqualsTheReference) {
     for (Side* side : {&fast, &alone, &plain, &oracle}) side->run(step.inputs(), shape, rope, q, k, v);
     EXPECT_TRUE(same_bits(fast.q, oracle.q) && same_bits(fast.k, oracle.k)) << "rotation";
     EXPECT_TRUE(same_bits(fast.out, alone.out)) << "one task or many";
-    if (isa != "avx512" && isa != "avx512_vnni") { EXPECT_TRUE(same_bits(fast.out, plain.out)) << "as the plain instance"; }
+    if (isa != "avx512" && isa != "avx512_vnni" && isa != "amx") { EXPECT_TRUE(same_bits(fast.out, plain.out)) << "as the plain instance"; }
     // Scores of up to about 15 are off by their own rounding, weights by e to that, and a value is a mean of about |v| ≤ 5.
     const float tolerance = 5 * kEpsilon * (15 * static_cast<float>(c.head_dim) / 8 + 60);
     const size_t real = (rows - 1) * static_cast<size_t>(c.heads * c.head_dim);
@@ -328,7 +335,7 @@ TEST(KernelTable, OfEveryTypeOnEveryInstructionSetOfThisCpu) {
       EXPECT_TRUE(std::all_of(y.begin(), y.end(), [](float value) { return std::isfinite(value) && value != -1; })) << to_string(dtype);
       const LinearKernels& kernels = static_cast<const PackedWeight&>(*prepared).kernels();
       EXPECT_EQ(to_string(kernels.isa), isa);
-      row += traits(dtype).quantized ? " int8" : " f32";
+      row += traits(dtype).quantized ? " int8" : static_cast<const PackedWeight&>(*prepared).wants_rounded() ? " bf16" : " f32";
       row += " rows × " + std::to_string(traits(dtype).quantized ? kernels.lanes : static_cast<int>(kFloatLanes)) + " lanes, compiled for " + kernels.compiled_for + " |";
     }
     std::printf("%s\n", row.c_str());

@@ -39,6 +39,11 @@ QuantizedRows CpuBackend::begin_quantized(Matrix matrix, const QuantizedRows& re
 
 LinearInput CpuBackend::input_of(Matrix x, std::initializer_list<const Weight*> weights) {
   LinearInput input{.floats = row_of(x, 0), .floats_stride = x.cols, .rows = x.rows};
+  if (const auto rounding = std::find_if(weights.begin(), weights.end(), [](const Weight* w) { return packed(*w).wants_rounded(); }); rounding != weights.end() && x.rows > 0) {
+    PM_CHECK(rounded_ && rounded_->size_bytes() >= RoundedRows::bytes(x.rows, x.cols), "reserve_scratch was not called, or for smaller steps");
+    input.rounded = RoundedRows(rounded_->data(), x.rows, x.cols);
+    round_rows(pool_, packed(**rounding), input.floats, x.cols, input.rounded);
+  }
   const bool quantized = std::any_of(weights.begin(), weights.end(), [](const Weight* w) { return packed(*w).wants_quantized(); });
   if (!quantized) return input;
   input.quantized = row_cache_.find(x);

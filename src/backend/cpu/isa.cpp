@@ -8,7 +8,13 @@
 namespace pagemill {
 namespace {
 
-constexpr std::string_view kNames[kIsaCount] = {"plain", "avx2", "avx_vnni", "avx512", "avx512_vnni"};
+constexpr std::string_view kNames[kIsaCount] = {"plain", "avx2", "avx_vnni", "avx512", "avx512_vnni", "amx"};
+
+/// What keeps this machine from running an instruction set that it does not have.
+std::string missing(Isa isa) {
+  if (isa == Isa::amx && isa_available(Isa::avx512_vnni)) return amx_usable().error().message;
+  return "this CPU does not have it";
+}
 
 }  // namespace
 
@@ -22,6 +28,7 @@ bool isa_available(Isa isa) {
     case Isa::avx_vnni: return cpu.avx_vnni;
     case Isa::avx512: return cpu.avx512;
     case Isa::avx512_vnni: return cpu.avx512_vnni && cpu.avx512_bf16;
+    case Isa::amx: return cpu.avx512_vnni && cpu.avx512_bf16 && amx_usable();
   }
   PM_CHECK(false, "not an ISA");
   return false;
@@ -34,7 +41,11 @@ std::vector<Isa> available_isas() {
   return list;
 }
 
-Isa best_isa() { return available_isas().back(); }
+Isa best_isa() {
+  std::vector<Isa> list = available_isas();
+  std::erase(list, Isa::amx);
+  return list.back();
+}
 
 Result<Isa> parse_isa(std::string_view name) {
   if (name == "auto") return best_isa();
@@ -43,7 +54,7 @@ Result<Isa> parse_isa(std::string_view name) {
   for (int i = 0; i < kIsaCount; ++i) {
     if (name != kNames[i]) continue;
     if (isa_available(static_cast<Isa>(i))) return static_cast<Isa>(i);
-    return fail(ErrorCode::unsupported, fmt::format("--isa {}: this CPU does not have it; it runs {}", name, offered), "--isa");
+    return fail(ErrorCode::unsupported, fmt::format("--isa {}: {}; it runs {}", name, missing(static_cast<Isa>(i)), offered), "--isa");
   }
   return fail(ErrorCode::invalid_argument, fmt::format("--isa {}: not an instruction set; this CPU runs {}", name, offered), "--isa");
 }

@@ -91,6 +91,11 @@ PM_INLINE static inline void transpose(Words4 (&m)[4]) {
 }
 
 template <class V, DType Type>
+size_t float_group_bytes(int64_t in) {
+  return align64(static_cast<size_t>(in * kFloatLanes * (Type == DType::f32 ? 4 : 2)));
+}
+
+template <class V, DType Type>
 void float_pack(const std::byte* const* rows, int64_t in, std::byte* group) {
   constexpr int64_t kBytes = Type == DType::f32 ? 4 : 2, kSide = 16 / kBytes;  // squares of 16 bytes by as many rows
   using Row = std::conditional_t<Type == DType::f32, Words4, Halves8>;

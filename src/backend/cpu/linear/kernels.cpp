@@ -13,6 +13,7 @@ const LinearKernels& linear_kernels(Isa isa) {
     case Isa::avx_vnni: return linear_detail::avx_vnni_table();
     case Isa::avx512: return linear_detail::avx512_table();
     case Isa::avx512_vnni: return linear_detail::avx512_vnni_table();
+    case Isa::amx: return linear_detail::amx_table();
   }
   PM_CHECK(false, "not an ISA");
   return plain_linear_kernels(8, false);

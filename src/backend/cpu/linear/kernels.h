@@ -37,16 +37,27 @@ struct QuantizedKernels {
   /// sums[column · sums_stride + panel · lanes + lane].
   void (*panel)(const std::byte* panel, size_t panel_bytes, int panels, int64_t blocks, const QuantBlock* x, int64_t x_stride,
                 int columns, float* sums, int64_t sums_stride) = nullptr;
+  /// As panel, for `tiles` tiles of `columns` rows (x_tile_stride blocks apart), with whatever of the thread's state that takes set up and
+  /// given back: where an ISA has tile registers, else null. The same values as panel's, to the bit.
+  void (*panel_tiles)(const std::byte* panel, size_t panel_bytes, int panels, int64_t blocks, const QuantBlock* x, int64_t x_stride,
+                      int64_t x_tile_stride, int columns, int64_t tiles, float* sums, int64_t sums_stride) = nullptr;
 };
 
 /// One type of 16 or 32 bits per element. Its groups have kFloatLanes rows, whatever the ISA.
 inline constexpr int64_t kFloatLanes = 32;
 struct FloatKernels {
+  size_t (*group_bytes)(int64_t in) = nullptr;
   void (*pack)(const std::byte* const* rows, int64_t in, std::byte* group) = nullptr;
   void (*dequantize)(const std::byte* group, int lane, int64_t in, float* row) = nullptr;
   /// Adds the products of elements [begin, begin + count) to sums[column · kFloatLanes + lane], for any number of rows.
   void (*multiply)(const std::byte* group, int64_t begin, int64_t count, const float* x, int64_t x_stride, int64_t columns,
                    float* sums) = nullptr;
+
+  // Where an ISA multiplies the type with rows of bf16 (RoundedRows), instead of multiply:
+  /// Tiles [begin, end) along k of up to 16 rows.
+  void (*round)(const float* x, int64_t x_stride, int64_t rows, int64_t in, int64_t begin, int64_t end, std::byte* to) = nullptr;
+  /// sums[row · kFloatLanes + lane] = the whole products, for row_tiles tiles of 16 rows: all 16 are written.
+  void (*multiply_rounded)(const std::byte* group, int64_t col_tiles, const std::byte* x, int64_t row_tiles, float* sums) = nullptr;
 };
 
 struct LinearKernels {
@@ -66,5 +77,8 @@ const LinearKernels& linear_kernels(Isa isa);
 
 /// The plain instance shaped like another one: 8 or 16 lanes, with or without vpdpbusd's arithmetic. For tests.
 const LinearKernels& plain_linear_kernels(int lanes, bool vnni);
+
+/// The plain instance of the kernels over tiles: 16 lanes, vpdpbusd's arithmetic, and plain tiles where Isa::amx has the CPU's. For tests.
+const LinearKernels& plain_tile_linear_kernels();
 
 }  // namespace pagemill

@@ -43,6 +43,21 @@ void multiply_direct(const PackedWeight& weight, int64_t unit, const LinearInput
   }
 }
 
+/// All rows with the panels that were just unpacked, on an ISA with tile registers: the whole tiles of rows, then what is left.
+void multiply_tiles(const QuantizedKernels& kernels, const PackedWeight& weight, int64_t groups, const LinearInput& x, Rows rows, int64_t begin,
+                    int64_t blocks, const Scratch& scratch, float* sums) {
+  constexpr int64_t kTile = QuantizedRows::kTile;
+  const int64_t whole = rows.count() / kTile, last = rows.count() % kTile;
+  const auto multiply = [&](int64_t row, int64_t columns, int64_t tiles) {
+    for (int64_t g = 0; g < groups; g += 2)
+      kernels.panel_tiles(scratch.panels[g], kPanelGroupBytes, static_cast<int>(std::min<int64_t>(2, groups - g)), blocks, x.quantized.block(row, begin),
+                          x.quantized.stride(row), kTile * x.quantized.blocks(), static_cast<int>(columns), tiles,
+                          sums + (row - rows.begin) * kUnit + g * weight.lanes(), kUnit);
+  };
+  if (whole > 0) multiply(rows.begin, kTile, whole);
+  if (last > 0) multiply(rows.begin + whole * kTile, last, 1);
+}
+
 void multiply_panels(const PackedWeight& weight, int64_t unit, const LinearInput& x, Rows rows, Scratch& scratch, float* sums) {
   const QuantizedKernels& kernels = weight.kernels().quantized[static_cast<int>(weight.source_dtype)];
   const int64_t lanes = weight.lanes(), first = unit * kUnit / lanes, groups = std::min(kUnit / lanes, weight.groups() - first);
@@ -50,6 +65,10 @@ void multiply_panels(const PackedWeight& weight, int64_t unit, const LinearInput
   for (int64_t begin = 0; begin < weight.in / 32; begin += kPanelBlocks) {
     const int64_t blocks = std::min(kPanelBlocks, weight.in / 32 - begin);
     for (int64_t g = 0; g < groups; ++g) kernels.unpack(weight.group(first + g), weight.in, begin, blocks, scratch.panels[g]);
+    if (kernels.panel_tiles != nullptr) {
+      multiply_tiles(kernels, weight, groups, x, rows, begin, blocks, scratch, sums);
+      continue;
+    }
     for (int64_t row = rows.begin; row < rows.end; row += QuantizedRows::kTile) {
       const int columns = static_cast<int>(std::min(QuantizedRows::kTile, rows.end - row));
       float* to = sums + (row - rows.begin) * kUnit;
@@ -64,6 +83,13 @@ void multiply_panels(const PackedWeight& weight, int64_t unit, const LinearInput
 
 void multiply_floats(const PackedWeight& weight, int64_t unit, const LinearInput& x, Rows rows, float* sums) {
   const FloatKernels& kernels = weight.kernels().floats[static_cast<int>(weight.source_dtype)];
+  if (weight.wants_rounded()) {
+    // A chunk begins at a whole tile, and its sums have room for one.
+    static_assert(kRowChunk % RoundedRows::kTileRows == 0 && kFloatLanes == kUnit);
+    kernels.multiply_rounded(weight.group(unit), RoundedRows::col_tiles(weight.in), x.rounded.tile(rows.begin / RoundedRows::kTileRows, 0),
+                             RoundedRows::row_tiles(rows.count()), sums);
+    return;
+  }
   std::fill_n(sums, rows.count() * kUnit, 0.0f);
   for (int64_t k = 0; k < weight.in; k += kFloatSteps)
     kernels.multiply(weight.group(unit), k, std::min(kFloatSteps, weight.in - k), x.floats + rows.begin * x.floats_stride,
@@ -91,6 +117,9 @@ void check_input(const PackedWeight& weight, const LinearInput& x) {
   if (weight.wants_quantized()) {
     PM_CHECK(x.quantized && x.quantized.rows() == x.rows && x.quantized.cols() == weight.in, "[{}, {}] int8 rows where [{}, {}] are needed",
              x.quantized.rows(), x.quantized.cols(), x.rows, weight.in);
+  } else if (weight.wants_rounded()) {
+    PM_CHECK(x.rounded && x.rounded.rows() == x.rows && x.rounded.cols() == weight.in, "[{}, {}] bf16 rows where [{}, {}] are needed",
+             x.rounded.rows(), x.rounded.cols(), x.rows, weight.in);
   } else {
     PM_CHECK(x.floats != nullptr, "f32 rows are needed for a weight of {}", to_string(weight.source_dtype));
   }
@@ -186,6 +215,20 @@ void quantize_rows(ComputePool& pool, Isa isa, const float* x, int64_t x_stride,
     for (int64_t piece = begin; piece < end; ++piece) {
       const int64_t row = piece / pieces, block = piece % pieces * kPiece;
       quantize(x + row * x_stride + block * QuantizedRows::kBlock, std::min(kPiece, to.blocks() - block), to.block(row, block), to.stride(row));
+    }
+  });
+}
+
+void round_rows(ComputePool& pool, const PackedWeight& weight, const float* x, int64_t x_stride, const RoundedRows& to) {
+  const auto round = weight.kernels().floats[static_cast<int>(weight.source_dtype)].round;
+  PM_CHECK(weight.wants_rounded() && to.cols() == weight.in);
+  // Cut along k, so that few long rows are spread too: a piece is 16 rows of 1,024 elements.
+  constexpr int64_t kPiece = 32, kRows = RoundedRows::kTileRows;
+  const int64_t tiles = RoundedRows::col_tiles(to.cols()), pieces = (tiles + kPiece - 1) / kPiece;
+  pool.run_ranges(RoundedRows::row_tiles(to.rows()) * pieces, to.rows() < kRows / 2 ? 4 : 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t piece = begin; piece < end; ++piece) {
+      const int64_t row = piece / pieces * kRows, tile = piece % pieces * kPiece;
+      round(x + row * x_stride, x_stride, std::min(kRows, to.rows() - row), to.cols(), tile, std::min(tiles, tile + kPiece), to.tile(row / kRows, tile));
     }
   });
 }

@@ -2,7 +2,8 @@
 //
 // Threads: called by the pool's owner; work is spread over the pool. Nothing is allocated.
 // Numerics: a quantised weight is multiplied with rows rounded to int8 per 32 elements (QuantizedRows), exactly inside a block of
-//   32 and in f32 from block to block, ascending; 16-bit and f32 weights with f32 rows, k ascending. The value of an output
+//   32 and in f32 from block to block, ascending; 16-bit and f32 weights with f32 rows, k ascending, but bf16 ones on Isa::amx with
+//   rows rounded to bf16, in the order of that ISA's instruction. The value of an output
 //   depends on its own row, the weight and the ISA: not on how many rows there are, nor on threads.
 #pragma once
 
@@ -14,12 +15,14 @@
 #include "backend/cpu/isa.h"
 #include "backend/cpu/linear/packed_weight.h"
 #include "backend/cpu/linear/quantized_rows.h"
+#include "backend/cpu/linear/rounded_rows.h"
 
 namespace pagemill {
 
-/// The rows, in the one or two forms that the weights of a call want (PackedWeight::wants_quantized).
+/// The rows, in the forms that the weights of a call want (PackedWeight::wants_quantized, wants_rounded).
 struct LinearInput {
   QuantizedRows quantized;        // [rows, in]
+  RoundedRows rounded;            // [rows, in]
   const float* floats = nullptr;  // [rows, in], rows floats_stride apart
   int64_t floats_stride = 0;
   int64_t rows = 0;
@@ -69,5 +72,8 @@ void quantize_blocks(Isa isa, const float* x, int64_t blocks, QuantBlock* to, in
 
 /// All of x [to.rows(), to.cols()], rows x_stride apart, as a phase of its own.
 void quantize_rows(ComputePool& pool, Isa isa, const float* x, int64_t x_stride, const QuantizedRows& to);
+
+/// The rows of x as a weight wants them where wants_rounded(); a phase of its own.
+void round_rows(ComputePool& pool, const PackedWeight& weight, const float* x, int64_t x_stride, const RoundedRows& to);
 
 }  // namespace pagemill

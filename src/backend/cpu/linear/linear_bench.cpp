@@ -102,8 +102,14 @@ void run_rows(const Case& c, const std::vector<std::unique_ptr<PackedWeight>>& c
   SplitMix64 random(2);
   for (float& value : x) value = static_cast<float>(random.normal());
   std::vector<std::byte> memory(QuantizedRows::bytes(rows, weight.in) + 64);
-  LinearInput input{QuantizedRows(memory.data(), rows, weight.in), x.data(), weight.in, rows};
+  LinearInput input{.quantized = QuantizedRows(memory.data(), rows, weight.in), .floats = x.data(), .floats_stride = weight.in, .rows = rows};
   quantize_rows(c.pool, c.options.isa, x.data(), weight.in, input.quantized);
+  std::vector<std::byte> rounded_memory(weight.wants_rounded() ? RoundedRows::bytes(rows, weight.in) + 64 : 0);
+  if (weight.wants_rounded()) {
+    auto* aligned = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(rounded_memory.data()) + 63) / 64 * 64);
+    input.rounded = RoundedRows(aligned, rows, weight.in);
+    round_rows(c.pool, weight, x.data(), weight.in, input.rounded);
+  }
   std::vector<double> times;
   size_t copy = 0;
   const double end = seconds_now() + 0.25;

@@ -72,12 +72,21 @@ Floats dequantized(DType type, const Bytes& bytes, int64_t out, int64_t in) {
   return values;
 }
 
-/// f32 rows and their int8 form, with its memory.
+/// Whether weights of a type are multiplied with rows of bf16.
+bool rounds(const LinearKernels& kernels, DType type) { return kernels.floats[static_cast<int>(type)].multiply_rounded != nullptr; }
+
+/// f32 rows, their int8 form and, where the kernels have a use for it, the bf16 one, with their memory.
 struct Input {
   Input(const Floats& values, int64_t rows, int64_t cols, const LinearKernels& kernels) : floats(values) {
     x.floats = floats.data();
     x.floats_stride = cols;
     x.rows = rows;
+    if (const FloatKernels& bf16 = kernels.floats[static_cast<int>(DType::bf16)]; bf16.round != nullptr) {
+      rounded_memory.assign(RoundedRows::bytes(rows, cols), std::byte{0xff});  // what is not written is not a number
+      x.rounded = RoundedRows(rounded_memory.data(), rows, cols);
+      for (int64_t row = 0; row < rows; row += 16)
+        bf16.round(floats.data() + row * cols, cols, std::min<int64_t>(16, rows - row), cols, 0, RoundedRows::col_tiles(cols), x.rounded.tile(row / 16, 0));
+    }
     if (cols % 32 != 0) return;
     memory.resize(QuantizedRows::bytes(rows, cols));
     x.quantized = QuantizedRows(memory.data(), rows, cols);
@@ -85,7 +94,7 @@ struct Input {
       kernels.quantize(floats.data() + row * cols, cols / 32, x.quantized.block(row, 0), x.quantized.stride(row));
   }
   Floats floats;
-  Bytes memory;
+  Bytes memory, rounded_memory;
   LinearInput x;
 };
 
@@ -94,10 +103,11 @@ std::vector<const LinearKernels*> tables() {
   for (const Isa isa : available_isas()) list.push_back(&linear_kernels(isa));
   for (const int lanes : {8, 16})
     for (const bool vnni : {false, true}) list.push_back(&plain_linear_kernels(lanes, vnni));
+  list.push_back(&plain_tile_linear_kernels());
   return list;
 }
 std::string name_of(const LinearKernels& kernels) {
-  return fmt::format("{} {} lanes{}", to_string(kernels.isa), kernels.lanes, kernels.vnni ? " vnni" : "");
+  return fmt::format("{} {} lanes{}", to_string(kernels.isa), kernels.lanes, rounds(kernels, DType::bf16) ? " tiles" : kernels.vnni ? " vnni" : "");
 }
 
 class Linear : public testing::Test {
@@ -125,18 +135,24 @@ struct Expected {
   double terms = 0;      // Σ |x| · the weight's largest magnitude
   double rounding = 0;   // how far value may be from unrounded: half a step of x for every weight
 };
-Expected expect(const Input& input, int64_t row, const float* w, int64_t in, bool quantized) {
+enum class Form { quantized, rounded, exact };
+Form form_of(const PackedWeight& weight) { return weight.wants_quantized() ? Form::quantized : weight.wants_rounded() ? Form::rounded : Form::exact; }
+
+Expected expect(const Input& input, int64_t row, const float* w, int64_t in, Form form) {
   Expected e;
   double largest = 0;
   for (int64_t k = 0; k < in; ++k) largest = std::max(largest, std::fabs(double{w[k]}));
   for (int64_t k = 0; k < in; ++k) {
     const double exact = input.floats[static_cast<size_t>(row * in + k)];
-    const QuantBlock* block = quantized ? input.x.quantized.block(row, k / 32) : nullptr;
-    const double x = quantized ? double{block->scale} * block->q[k % 32] : exact;
+    const QuantBlock* block = form == Form::quantized ? input.x.quantized.block(row, k / 32) : nullptr;
+    const double x = block != nullptr       ? double{block->scale} * block->q[k % 32]
+                     : form == Form::rounded ? double{bf16_to_f32(f32_to_bf16(static_cast<float>(exact)))}
+                                            : exact;
     e.value += x * w[k];
     e.unrounded += exact * w[k];
     e.terms += std::fabs(x) * largest;
-    if (quantized) e.rounding += 0.5000001 * block->scale * std::fabs(double{w[k]});
+    if (block != nullptr) e.rounding += 0.5000001 * block->scale * std::fabs(double{w[k]});
+    if (form == Form::rounded) e.rounding += 0x1p-8 * std::fabs(exact * w[k]);  // half of the last of 8 bits, at most
   }
   return e;
 }
@@ -145,6 +161,7 @@ TEST_F(Linear, ProofOfWhichBodyRuns) {
   for (const Isa isa : available_isas()) {
     const LinearKernels& kernels = linear_kernels(isa);
     EXPECT_EQ(kernels.isa, isa);
+    EXPECT_EQ(kernels.quantized[static_cast<int>(DType::q4_k)].panel_tiles != nullptr && rounds(kernels, DType::bf16), isa == Isa::amx);
     EXPECT_EQ(std::string(kernels.compiled_for), isa == Isa::plain ? "baseline" : to_string(isa));
     const Bytes bytes = random_matrix(DType::q4_k, 32, 256, 1);
     EXPECT_EQ(PackedWeight::make({"w", DType::q4_k, 32, 256, bytes}, isa, pool_, arena_).value()->isa(), isa);
@@ -184,7 +201,7 @@ TEST_F(Linear, EveryTypeAgainstDoublePrecision) {
   for (const LinearKernels* kernels : tables()) {
     for (const DType type : kTypes) {
       const bool super = traits(type).block_elems == 256;
-      for (const auto& [out, in] : {std::pair<int64_t, int64_t>{7, super ? 256 : 32}, {45, super ? 768 : 544}, {64, 512}}) {
+      for (const auto& [out, in] : {std::pair<int64_t, int64_t>{7, super ? 256 : 32}, {45, super ? 768 : 544}, {64, 512}, {33, traits(type).quantized ? 512 : 75}}) {
         const Bytes bytes = random_matrix(type, out, in, 3);
         const auto weight = pack(type, bytes, out, in, *kernels);
         const Floats w = dequantized(type, bytes, out, in), bias = random_rows(1, out, 5);
@@ -193,7 +210,7 @@ TEST_F(Linear, EveryTypeAgainstDoublePrecision) {
           const Floats got = multiply(input, *weight, bias.data());
           for (int64_t row = 0; row < rows; ++row) {
             for (int64_t n = 0; n < out; ++n) {
-              const Expected e = expect(input, row, w.data() + n * in, in, weight->wants_quantized());
+              const Expected e = expect(input, row, w.data() + n * in, in, form_of(*weight));
               const double value = double{got[static_cast<size_t>(row * out + n)]} - bias[static_cast<size_t>(n)];
               ASSERT_NEAR(value, e.value, 4e-6 * e.terms + 1e-6) << name_of(*kernels) << ' ' << to_string(type) << " [" << row << ", " << n << "] of [" << rows << ", " << out << "], in " << in;
               ASSERT_NEAR(value, e.unrounded, e.rounding + 4e-6 * e.terms + 1e-6) << name_of(*kernels) << ' ' << to_string(type);
@@ -228,7 +245,7 @@ TEST_F(Linear, ExtremeValuesSaturateNowhere) {
           const Floats got = multiply(input, *weight);
           for (int64_t row = 0; row < rows; ++row)
             for (int64_t n = 0; n < out; ++n) {
-              const Expected e = expect(input, row, w.data() + n * in, in, true);
+              const Expected e = expect(input, row, w.data() + n * in, in, Form::quantized);
               // Exact below 2^24, where whole numbers are; beyond (scales of the K types) to f32's rounding of a few sums.
               ASSERT_NEAR(got[static_cast<size_t>(row * out + n)], e.value, e.terms < 1 << 23 ? 0 : 1e-6 * e.terms)
                   << name_of(*kernels) << ' ' << to_string(type) << " pattern " << pattern << " row " << row << " of " << rows;
@@ -267,24 +284,66 @@ TEST_F(Linear, ARowsValueDoesNotDependOnItsCompany) {
   }
 }
 
+/// The kernels over tiles and the vector kernels of their shape, plain and (where this CPU has AMX) the CPU's own.
+std::vector<std::pair<const LinearKernels*, const LinearKernels*>> tile_tables() {
+  std::vector<std::pair<const LinearKernels*, const LinearKernels*>> list = {{&plain_tile_linear_kernels(), &plain_linear_kernels(16, true)}};
+  if (isa_available(Isa::amx)) list.emplace_back(&linear_kernels(Isa::amx), &linear_kernels(Isa::avx512_vnni));
+  return list;
+}
+
+TEST_F(Linear, TilesGiveWhatVectorsGiveToTheBit) {
+  for (const auto& [tiles, vectors] : tile_tables()) {
+    for (const DType type : kTypes) {
+      if (rounds(*tiles, type)) continue;
+      const bool super = traits(type).block_elems == 256;
+      // Blocks of an odd and an even number, more than a panel holds; outputs that end in one group of a unit, and past it.
+      for (const auto& [out, in] : {std::pair<int64_t, int64_t>{41, super ? 768 : 544}, {80, super ? 256 : 32}, {64, 1024}}) {
+        const Bytes bytes = random_matrix(type, out, in, 31);
+        const auto by_tiles = pack(type, bytes, out, in, *tiles), by_vectors = pack(type, bytes, out, in, *vectors);
+        for (const int64_t rows : {1, 23, 24, 25, 31, 32, 39, 64, 290}) {
+          if (rows > 64 && out != 41) continue;
+          const Floats x = random_rows(rows, in, 37);
+          const Floats got = multiply(Input(x, rows, in, *tiles), *by_tiles), expected = multiply(Input(x, rows, in, *vectors), *by_vectors);
+          ASSERT_EQ(std::memcmp(got.data(), expected.data(), got.size() * sizeof(float)), 0)
+              << name_of(*tiles) << ' ' << to_string(type) << ' ' << rows << " rows of " << in << ", out " << out;
+        }
+      }
+    }
+  }
+}
+
+TEST_F(Linear, RowsRoundedAsAPhaseEqualThoseOfOneTask) {
+  for (const auto& [kernels, vectors] : tile_tables()) {
+    for (const int64_t in : {32, 40, 4104}) {
+      const auto weight = pack(DType::bf16, random_matrix(DType::bf16, 32, in, 1), 32, in, *kernels);
+      for (const int64_t rows : {1, 3, 16, 37}) {
+        const Input expected(random_rows(rows, in, 2), rows, in, *kernels);
+        Bytes memory(expected.rounded_memory.size(), std::byte{0xff});
+        round_rows(pool_, *weight, expected.floats.data(), in, RoundedRows(memory.data(), rows, in));
+        EXPECT_EQ(memory, expected.rounded_memory) << rows << " rows of " << in;
+      }
+    }
+  }
+}
+
 TEST_F(Linear, SeveralPartsInOnePhaseEqualEachAlone) {
   for (const LinearKernels* kernels : tables()) {
     const int64_t in = 256, rows = 5;
     const Input input(random_rows(rows, in, 1), rows, in, *kernels);
-    const DType types[] = {DType::q5_0, DType::q8_0, DType::f16};
-    const int64_t outs[] = {72, 33, 8};
+    const DType types[] = {DType::q5_0, DType::q8_0, DType::f16, DType::bf16};
+    const int64_t outs[] = {72, 33, 8, 40};
     std::vector<std::unique_ptr<PackedWeight>> weights;
     std::vector<Floats> got, expected;
     std::vector<LinearPart> parts;
-    for (size_t i = 0; i < 3; ++i) {
+    for (size_t i = 0; i < std::size(types); ++i) {
       weights.push_back(pack(types[i], random_matrix(types[i], outs[i], in, i), outs[i], in, *kernels));
       expected.push_back(multiply(input, *weights[i]));
       got.push_back(Floats(expected[i].size(), 1));
     }
-    for (size_t i = 0; i < 3; ++i) parts.push_back({weights[i].get(), nullptr, got[i].data(), outs[i], i == 1});
+    for (size_t i = 0; i < std::size(types); ++i) parts.push_back({weights[i].get(), nullptr, got[i].data(), outs[i], i == 1});
     linear(pool_, scratch_, input.x, parts);
     for (float& value : expected[1]) value += 1;  // accumulated onto ones
-    for (size_t i = 0; i < 3; ++i) EXPECT_EQ(got[i], expected[i]) << name_of(*kernels) << " part " << i;
+    for (size_t i = 0; i < std::size(types); ++i) EXPECT_EQ(got[i], expected[i]) << name_of(*kernels) << " part " << i;
   }
 }
 
@@ -312,7 +371,7 @@ TEST_F(Linear, GatedProductEqualsItsParts) {
 
 TEST_F(Linear, RowsComeInRotaryOrder) {
   const int64_t out = 64, in = 64, head_dim = 16;
-  for (const DType type : {DType::q8_0, DType::f16}) {
+  for (const DType type : {DType::q8_0, DType::f16, DType::bf16}) {
     const Bytes bytes = random_matrix(type, out, in, 2);
     const Floats w = dequantized(type, bytes, out, in);
     const auto weight = pack(type, bytes, out, in, linear_kernels(best_isa()), head_dim);
@@ -332,7 +391,7 @@ TEST_F(Linear, VectorsAndMatricesOfOneRow) {
   EXPECT_EQ(Floats(weight->vector(), weight->vector() + 40), values);
   const Input input(random_rows(3, 40, 2), 3, 40, linear_kernels(best_isa()));
   const Floats got = multiply(input, *weight);
-  for (int64_t row = 0; row < 3; ++row) EXPECT_NEAR(got[static_cast<size_t>(row)], expect(input, row, values.data(), 40, false).value, 1e-5);
+  for (int64_t row = 0; row < 3; ++row) EXPECT_NEAR(got[static_cast<size_t>(row)], expect(input, row, values.data(), 40, Form::exact).value, 1e-5);
 }
 
 TEST(QuantizeRows, RoundsToNearestAndSumsHalves) {

@@ -29,7 +29,7 @@ GroupShape group_shape(const LinearKernels& kernels, DType dtype, int64_t out, i
     shape.bytes = kernels.quantized[static_cast<int>(dtype)].group_bytes(in);
   } else {
     shape.lanes = static_cast<int>(kFloatLanes);
-    shape.bytes = rounded(static_cast<size_t>(row_bytes(dtype, in)) * shape.lanes, kAlign);
+    shape.bytes = kernels.floats[static_cast<int>(dtype)].group_bytes(in);
   }
   shape.groups = (out + shape.lanes - 1) / shape.lanes;
   return shape;

@@ -46,8 +46,11 @@ class PackedWeight final : public Weight {
   const float* vector() const { return vector_.empty() ? nullptr : vector_.data(); }
   /// Row n as f32, equal to dequantize_row of the file's bit for bit: embeddings.   out [in]
   void dequantize(int64_t n, float* row) const;
-  /// Whether linear() multiplies it with int8 rows (LinearInput::quantized); else with f32 ones (LinearInput::floats).
+  /// Whether linear() multiplies it with int8 rows (LinearInput::quantized); else with f32 ones (LinearInput::floats)
+  /// or those rounded to bf16.
   bool wants_quantized() const { return out > 1 && traits(source_dtype).quantized; }
+  /// Whether with bf16 rows (LinearInput::rounded), which only some types of some ISAs take.
+  bool wants_rounded() const { return out > 1 && !wants_quantized() && kernels_->floats[static_cast<int>(source_dtype)].multiply_rounded != nullptr; }
   const LinearKernels& kernels() const { return *kernels_; }
   Isa isa() const { return kernels_->isa; }
 

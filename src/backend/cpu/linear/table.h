@@ -18,7 +18,7 @@ constexpr void add_quantized(LinearKernels& table) {
 
 template <class V, DType Type>
 constexpr void add_float(LinearKernels& table) {
-  table.floats[static_cast<int>(Type)] = {&float_pack<V, Type>, &float_dequantize<V, Type>, &float_multiply<V, Type>};
+  table.floats[static_cast<int>(Type)] = {&float_group_bytes<V, Type>, &float_pack<V, Type>, &float_dequantize<V, Type>, &float_multiply<V, Type>};
 }
 
 template <class V>

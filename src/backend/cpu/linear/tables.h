@@ -9,5 +9,6 @@ const LinearKernels& avx2_table();
 const LinearKernels& avx_vnni_table();
 const LinearKernels& avx512_table();
 const LinearKernels& avx512_vnni_table();
+const LinearKernels& amx_table();
 
 }  // namespace pagemill::linear_detail
