@@ -15,8 +15,6 @@ constexpr int64_t kUnit = 32;
 constexpr int64_t kRowChunk = 256;
 // From here on a weight is unpacked once into a panel; below, straight from its packed form for each eight rows.
 constexpr int64_t kPanelRows = 24;
-// Groups from this size on are read side by side (kernels.h, direct); shorter ones end before their streams have got going.
-constexpr size_t kStreamBytes = 6 << 10;
 constexpr int64_t kFloatSteps = 512;  // along k: 32 rows of 16 bits are then 32 KiB
 
 struct Scratch {
@@ -34,12 +32,11 @@ struct Rows {
 void multiply_direct(const PackedWeight& weight, int64_t unit, const LinearInput& x, Rows rows, float* sums) {
   const QuantizedKernels& kernels = weight.kernels().quantized[static_cast<int>(weight.source_dtype)];
   const int64_t lanes = weight.lanes(), first = unit * kUnit / lanes, groups = std::min(kUnit / lanes, weight.groups() - first);
-  const int64_t together = weight.group_bytes() >= kStreamBytes ? groups : 1;
   for (int64_t row = rows.begin; row < rows.end; row += QuantizedRows::kTile) {
     const int64_t columns = std::min(QuantizedRows::kTile, rows.end - row);
-    for (int64_t g = 0; g < groups; g += together)
-      kernels.direct(weight.group(first + g), weight.group_bytes(), static_cast<int>(together), weight.in, x.quantized.block(row, 0),
-                     x.quantized.stride(row), static_cast<int>(columns), sums + (row - rows.begin) * kUnit + g * lanes, kUnit);
+    for (int64_t g = 0; g < groups; ++g)
+      kernels.direct(weight.group(first + g), weight.in, x.quantized.block(row, 0), x.quantized.stride(row), static_cast<int>(columns),
+                     sums + (row - rows.begin) * kUnit + g * lanes, kUnit);
   }
 }
 

@@ -57,7 +57,6 @@ class PackedWeight final : public Weight {
   // For linear().
   int64_t groups() const { return groups_; }
   const std::byte* group(int64_t index) const { return piece_.data + static_cast<size_t>(index) * group_bytes_; }
-  size_t group_bytes() const { return group_bytes_; }
   int lanes() const { return lanes_; }
 
  private:

@@ -65,55 +65,40 @@ PM_INLINE inline void apply_scales(const BlockScales<V, K>& scales, const QuantB
   }
 }
 
-/// `Groups` neighbouring groups, group_bytes apart, read side by side: memory gives one core more in several streams than in one.
-template <class V, class Fmt, int Groups, int Columns>
-void direct_tile(const std::byte* group, size_t group_bytes, int64_t in, const QuantBlock* x, int64_t x_stride, float* sums, int64_t sums_stride) {
+// Bytes that the kernels of few rows ask for ahead of what they multiply. A block's arithmetic fills the window in which a core looks
+// ahead by itself, so memory would be waited for; groups follow one another, so what lies behind a group is wanted next.
+inline constexpr size_t kPrefetchBytes = 2048;
+
+template <class V, class Fmt, int Columns>
+void direct_tile(const std::byte* group, int64_t in, const QuantBlock* x, int64_t x_stride, float* sums, int64_t sums_stride) {
   using L = Layout<V, Fmt>;
   using K = KindOf<V, Fmt>;
-  typename V::F acc[Groups * Columns];
-  unroll<Groups * Columns>([&](auto cell) PM_INLINE { acc[cell] = V::zero_f(); });
+  typename V::F acc[Columns];
+  unroll<Columns>([&](auto c) PM_INLINE { acc[c] = V::zero_f(); });
   const std::byte* q = group + L::header_bytes(in);
   for (int64_t block = 0; block < in / 32; ++block) {
-    unroll<Groups>([&](auto g) PM_INLINE {
-      const std::byte* const quads[1] = {q + g * group_bytes};
-      BlockScales<V, K> scales[1];
-      load_scales<V, Fmt>(group + g * group_bytes, block, scales[0]);
-      typename V::I sum[Columns];
-      block_sums<V, K, PackedQuads<V, Fmt::bits>, 1, Columns>(quads, x, scales, sum);
-      unroll<Columns>([&](auto c) PM_INLINE { apply_scales(scales[0], x[c], sum[c], acc[g * Columns + c]); });
-    });
+    for (size_t line = 0; line < L::kBlockBytes; line += 64) V::prefetch(q + kPrefetchBytes + line);
+    const std::byte* const quads[1] = {q};
+    BlockScales<V, K> scales[1];
+    load_scales<V, Fmt>(group, block, scales[0]);
+    typename V::I sum[Columns];
+    block_sums<V, K, PackedQuads<V, Fmt::bits>, 1, Columns>(quads, x, scales, sum);
+    unroll<Columns>([&](auto c) PM_INLINE { apply_scales(scales[0], x[c], sum[c], acc[c]); });
     q += L::kBlockBytes;
     x += x_stride;
   }
-  unroll<Groups * Columns>([&](auto cell) PM_INLINE {
-    V::store_f(sums + cell % Columns * sums_stride + cell / Columns * V::kLanes, acc[cell]);
-  });
-}
-
-template <class V, class Fmt, int Columns>
-void direct_groups(const std::byte* group, size_t group_bytes, int groups, int64_t in, const QuantBlock* x, int64_t x_stride, float* sums,
-                   int64_t sums_stride) {
-  // From four rows of x on arithmetic is the bound, and a group's cells fill the registers.
-  constexpr int kTogether = Columns == 1 ? 32 / V::kLanes : Columns == 2 ? 2 : 1;
-  int g = 0;
-  for (; g + kTogether <= groups; g += kTogether)
-    direct_tile<V, Fmt, kTogether, Columns>(group + static_cast<size_t>(g) * group_bytes, group_bytes, in, x, x_stride, sums + g * V::kLanes, sums_stride);
-  if constexpr (kTogether > 1) {
-    for (; g < groups; ++g)
-      direct_tile<V, Fmt, 1, Columns>(group + static_cast<size_t>(g) * group_bytes, group_bytes, in, x, x_stride, sums + g * V::kLanes, sums_stride);
-  }
+  unroll<Columns>([&](auto c) PM_INLINE { V::store_f(sums + c * sums_stride, acc[c]); });
 }
 
 template <class V, class Fmt>
-void direct(const std::byte* group, size_t group_bytes, int groups, int64_t in, const QuantBlock* x, int64_t x_stride, int columns, float* sums,
-            int64_t sums_stride) {
+void direct(const std::byte* group, int64_t in, const QuantBlock* x, int64_t x_stride, int columns, float* sums, int64_t sums_stride) {
   while (columns > 0) {
     const int now = columns >= 8 ? 8 : columns >= 4 ? 4 : columns >= 2 ? 2 : 1;
     switch (now) {
-      case 8: direct_groups<V, Fmt, 8>(group, group_bytes, groups, in, x, x_stride, sums, sums_stride); break;
-      case 4: direct_groups<V, Fmt, 4>(group, group_bytes, groups, in, x, x_stride, sums, sums_stride); break;
-      case 2: direct_groups<V, Fmt, 2>(group, group_bytes, groups, in, x, x_stride, sums, sums_stride); break;
-      default: direct_groups<V, Fmt, 1>(group, group_bytes, groups, in, x, x_stride, sums, sums_stride); break;
+      case 8: direct_tile<V, Fmt, 8>(group, in, x, x_stride, sums, sums_stride); break;
+      case 4: direct_tile<V, Fmt, 4>(group, in, x, x_stride, sums, sums_stride); break;
+      case 2: direct_tile<V, Fmt, 2>(group, in, x, x_stride, sums, sums_stride); break;
+      default: direct_tile<V, Fmt, 1>(group, in, x, x_stride, sums, sums_stride); break;
     }
     columns -= now;
     x += now;
