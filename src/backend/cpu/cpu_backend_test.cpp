@@ -142,7 +142,7 @@ TEST_P(CpuOps, LinearOfEveryType) {
     oracle_->linear(step_.inputs(), matrix(unit, kIn), *theirs, nullptr, matrix(columns, kOut));
     for (size_t k = 0; k < kIn; ++k)
       for (size_t n = 0; n < kOut; ++n) w[n * kIn + k] = columns[k * kOut + n];
-    for (const int64_t rows : {1, 3, 8, 17}) {
+    for (const int64_t rows : {1, 3, 8, 17, 37}) {
       Floats x = random_floats(static_cast<size_t>(rows * kIn), 5), y(static_cast<size_t>(rows * kOut)), expected(y.size());
       fast_->linear(step_.inputs(), matrix(x, kIn), *ours, our_bias.get(), matrix(y, kOut));
       oracle_->linear(step_.inputs(), matrix(x, kIn), *theirs, their_bias.get(), matrix(expected, kOut));
