@@ -18,6 +18,8 @@ began=$SECONDS failures=0
 all_isas=(plain avx2 avx_vnni avx512 avx512_vnni amx)
 models=${MODELS:-/dev/shm}
 cores=$(nproc)
+# The processors that this process may use, one a line.
+allowed=$(sed -n 's/^Cpus_allowed_list:[[:space:]]*//p' /proc/self/status | tr , '\n' | awk -F- '{ for (i = $1; i <= ($2 == "" ? $1 : $2); ++i) print i }')
 if [[ -n ${TINY:-} ]]; then
   shapes=(tiny-qwen2 smollm2-135m) types=(q4_k_m bf16) prompt=32 decode=8 streams=1,2 repeat=3 seconds=1 kernel_shapes=256x512
   types_of() { if [[ $1 == tiny-* ]]; then echo "q8_0 bf16"; else echo "q4_0"; fi; }
@@ -51,7 +53,7 @@ measured() {
   local isa list=()
   for isa in ${ISAS:-avx2 avx512_vnni amx}; do has "$isa" && list+=("$isa"); done
   ((${#list[@]} > 0)) || list=(plain)
-  echo "${list[@]: -2}"
+  printf '%s\n' "${list[@]}" | tail -2
 }
 
 model_files() {
@@ -65,38 +67,40 @@ model_files() {
 bench() {
   local name
   name=$(basename "$1" .gguf)
-  limited "engine_$2_$3_$name" "$4" taskset -c "0-$(($3 - 1))" ./bin/pagemill bench engine "$1" --device cpu --isa "$2" --threads "$3" \
+  limited "engine_$2_$3_$name" "$4" taskset -c "$(head -n "$3" <<<"$allowed" | paste -sd,)" ./bin/pagemill bench engine "$1" --device cpu --isa "$2" --threads "$3" \
     --prompt "$prompt" --decode "$decode" --streams "$streams" --repeat "$repeat" --csv "$results/raw/$name.$2.$3.csv"
 }
 
 # All runs with the instruction set that was asked for in front (the column isa is the machine's best), and their medians side by side.
 summarise() {
   local file
+  compgen -G "$results/raw/*.csv" >/dev/null || return 0
   for file in "$results"/raw/*.csv; do
-    [[ -f $file ]] || return 0
     awk -v isa="$(basename "$file" .csv | awk -F. '{ print $(NF - 1) }')" 'NR > 1 { print isa "," $0 }' "$file"
   done >"$results/runs.tmp"
   { echo "isa_asked,seconds,model,cpu,isa,threads,test,size,decode,depth,engine,run,tokens_per_s,limit_tokens_per_s"; cat "$results/runs.tmp"; } >"$results/runs.csv"
   rm "$results/runs.tmp"
+  echo "model,test,size,threads,isa,median_tokens_per_s,smallest,largest,share_of_limit_percent,runs" >"$results/table.csv"
   awk -F, 'NR > 1 {
       key = $3 "," $7 "," $8 "," $6 "," $1
       value[key, ++count[key]] = $13
       limit[key] = $14
     }
     END {
-      print "model,test,size,threads,isa,median_tokens_per_s,smallest,largest,share_of_limit_percent,runs"
       for (key in count) {
         n = count[key]
         for (i = 1; i <= n; ++i) v[i] = value[key, i] + 0
         for (i = 2; i <= n; ++i)
           for (j = i; j > 1 && v[j - 1] > v[j]; --j) { t = v[j]; v[j] = v[j - 1]; v[j - 1] = t }
         median = n % 2 ? v[(n + 1) / 2] : (v[n / 2] + v[n / 2 + 1]) / 2
-        printf "%s,%.3f,%.3f,%.3f,%.1f,%d\n", key, median, v[1], v[n], limit[key] > 0 ? 100 * median / limit[key] : 0, n | "sort -t, -k1,1 -k2,2 -k3,3n -k4,4n -k5,5"
+        share = 0
+        if (limit[key] > 0) share = 100 * median / limit[key]
+        printf("%s,%.3f,%.3f,%.3f,%.1f,%d\n", key, median, v[1], v[n], share, n)
       }
-    }' "$results/runs.csv" >"$results/table.csv"
+    }' "$results/runs.csv" | sort -t, -k1,1 -k2,2 -k3,3n -k4,4n -k5,5 >>"$results/table.csv"
   awk -F, '$5 == "avx512_vnni" { base[$1 "," $2 "," $3 "," $4] = $6 }
     $5 == "amx" { amx[$1 "," $2 "," $3 "," $4] = $6 }
-    END { for (key in amx) if (base[key] > 0) printf "%s,%.2f\n", key, amx[key] / base[key] }' "$results/table.csv" | sort >"$results/amx_over_avx512_vnni.csv"
+    END { for (key in amx) if (base[key] > 0) printf("%s,%.2f\n", key, amx[key] / base[key]) }' "$results/table.csv" | sort >"$results/amx_over_avx512_vnni.csv"
 }
 
 for part in "${parts[@]}"; do
@@ -120,7 +124,8 @@ for part in "${parts[@]}"; do
           limited "ops_$isa" 200 ./bin/cpu_backend_test --gtest_brief=1 --gtest_filter="*/$isa:*/${isa}_?_*:*/${isa}_??_*:*/${isa}_???_*"
         else
           # The program says why.
-          echo "$isa: not here: $(./bin/pagemill bench engine /dev/null --device cpu --isa "$isa" 2>&1 | tail -1)" | tee -a "$results/missing.txt"
+          [[ -f $models/tiny.gguf ]] || ./bin/pagemill-make-model --shape tiny-qwen2 --type q8_0 --seed 1 "$models/tiny.gguf" >/dev/null 2>&1
+          echo "not here: $(./bin/pagemill bench engine "$models/tiny.gguf" --device cpu --isa "$isa" 2>&1 | tail -1)" | tee -a "$results/missing.txt"
         fi
       done
       ;;
