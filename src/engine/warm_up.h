@@ -2,9 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
-#include "backend/step.h"
+#include "backend/step_arrays.h"
 
 namespace pagemill {
 
@@ -19,8 +18,7 @@ class WarmUpStep {
   const StepInputs& inputs() const { return inputs_; }
 
  private:
-  std::vector<int32_t> tokens_, token_from_, positions_, seq_of_row_, row_begin_, context_len_, adapters_, table_, slots_, logit_rows_;
-  std::vector<SamplingRow> sampling_;
+  StepArrays arrays_;
   StepInputs inputs_;
 };
 

@@ -21,7 +21,7 @@ class EngineOnCuda : public testing::TestWithParam<Family> {
 /// Level (b) of the numerics: mean KL and top-1.
 void expect_level_b(const WeightSource& source, Backend& backend, double kl_max, double gap) {
   for (const int32_t chunk : {kTeacherTokens, 16, 1}) {
-    const Divergence found = divergence(source, backend, chunk, gap);
+    const Divergence found = divergence(source, backend, {chunk}, gap);
     EXPECT_LE(found.kl, kl_max) << "in chunks of " << chunk;
     EXPECT_EQ(found.wrong_leader, 0) << "in chunks of " << chunk;
   }

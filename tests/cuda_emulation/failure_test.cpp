@@ -97,7 +97,9 @@ class FailureTest : public testing::Test {
             outcome.message = end->error.message;
           }
         }
-        if (outcome.errors > 0) EXPECT_FALSE(answers(*engine)) << "a failed engine answers nothing more";
+        if (outcome.errors > 0) {
+          EXPECT_FALSE(answers(*engine)) << "a failed engine answers nothing more";
+        }
       }
     }
     EXPECT_EQ(emulated::held(), emulated::Held{}) << "left on the device";

@@ -61,8 +61,13 @@ struct Divergence {
   int wrong_leader = 0;  // positions with another top-1, where the reference's gap is wide
 };
 
-/// Teacher-forced, in chunks: `backend` beside the reference on the same weights. Another sequence lay in the blocks before.
-inline Divergence divergence(const WeightSource& source, Backend& backend, int32_t chunk, double gap) {
+/// How a sequence is read: in chunks; then, if `singles`, so many rows one by one, which alone are compared.
+struct Reading {
+  int32_t chunk, tokens = kTeacherTokens, singles = 0;
+};
+
+/// Teacher-forced: `backend` beside the reference on the same weights. Another sequence lay in the blocks before.
+inline Divergence divergence(const WeightSource& source, Backend& backend, const Reading& reading, double gap) {
   ReferenceBackend reference(1);
   auto ours = ModelBench::make(source, backend, {.rows_max = 80, .logit_rows_max = 80, .kv_blocks = 16, .kv_dtype = backend.activation_dtype()});
   auto theirs = ModelBench::make(source, reference, {.rows_max = 80, .logit_rows_max = 80, .kv_blocks = 16});
@@ -71,9 +76,16 @@ inline Divergence divergence(const WeightSource& source, Backend& backend, int32
   const int32_t vocab = (*ours)->config().vocab;
   const std::vector<int32_t> tokens = prompt_of(kTeacherTokens, vocab, 3);
   (*ours)->logits(std::vector<int32_t>(tokens.rbegin(), tokens.rend()), kTeacherTokens);
-  const std::vector<float> expected = (*theirs)->logits(tokens, kTeacherTokens), got = (*ours)->logits(tokens, chunk);
+  const std::vector<float> expected = (*theirs)->logits(tokens, kTeacherTokens);
+  std::vector<float> got = (*ours)->logits({tokens.begin(), tokens.begin() + reading.tokens}, reading.chunk, consecutive_blocks(0, kTeacherTokens));
+  const int32_t end = reading.tokens + reading.singles;
+  for (int32_t row = reading.tokens; row < end; ++row) {
+    const std::vector<float> one = (*ours)->step({{{tokens[static_cast<size_t>(row)]}, row, consecutive_blocks(0, kTeacherTokens), true}});
+    got.insert(got.end(), one.begin(), one.end());
+  }
   Divergence found;
-  for (size_t row = 0; row < kTeacherTokens; ++row) {
+  const int32_t first = reading.singles > 0 ? reading.tokens : 0;
+  for (auto row = static_cast<size_t>(first); row < static_cast<size_t>(end); ++row) {
     const std::span p = std::span(expected).subspan(row * static_cast<size_t>(vocab), static_cast<size_t>(vocab));
     const std::span q = std::span(got).subspan(row * static_cast<size_t>(vocab), static_cast<size_t>(vocab));
     const auto log_sum = [](std::span<const float> logits) {
@@ -82,7 +94,7 @@ inline Divergence divergence(const WeightSource& source, Backend& backend, int32
       return std::log(sum);
     };
     const double sum_p = log_sum(p), sum_q = log_sum(q);
-    for (size_t i = 0; i < p.size(); ++i) found.kl += std::exp(p[i] - sum_p) * ((p[i] - sum_p) - (q[i] - sum_q)) / kTeacherTokens;
+    for (size_t i = 0; i < p.size(); ++i) found.kl += std::exp(p[i] - sum_p) * ((p[i] - sum_p) - (q[i] - sum_q)) / (end - first);
     std::vector<float> sorted(p.begin(), p.end());
     std::nth_element(sorted.begin(), sorted.begin() + 1, sorted.end(), std::greater<>());
     const auto best = std::max_element(p.begin(), p.end()) - p.begin();

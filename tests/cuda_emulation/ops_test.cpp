@@ -64,14 +64,6 @@ TEST_P(Types, Linear) {
   }
 }
 
-TEST_P(Types, LinearInTwentyOrdersOfThreads) {
-  OpRig rig(options());
-  for (uint64_t order = 1; order <= kOrders; ++order) {
-    emulated::set_thread_order(order);
-    check_linear(rig, 5 + static_cast<int32_t>(order % 7), 136, 56, true, order % 2 == 0);
-  }
-}
-
 void check_gated(OpRig& rig, int32_t rows, int64_t in, int64_t ffn) {
   Operand x = rig.operand(rows, in, 1);
   const float deviation = 1 / std::sqrt(static_cast<float>(in));
@@ -84,6 +76,31 @@ void check_gated(OpRig& rig, int32_t rows, int64_t in, int64_t ffn) {
   });
   // Gate and up are rounded in between, in memory above 64 rows.
   rig.expect_close(y, rows <= 64 ? 3.5f : 4, rows <= 64 ? 0.5f : 6, "gated of " + std::to_string(rows) + " rows, [" + std::to_string(ffn) + ", " + std::to_string(in) + "]");
+}
+
+/// A single row of up to 7,168 elements is kept in shared memory where tiles are of two units: around that, around a chunk, with more tiles than blocks, cut and whole.
+TEST_P(Types, LinearOfASingleRow) {
+  for (const bool deterministic : {false, true}) {
+    OpRig::Options opts = options();
+    opts.deterministic = deterministic;
+    OpRig rig(opts);
+    uint64_t order = 500;
+    using Shape = std::pair<int64_t, int64_t>;
+    for (const auto& [in, out] : std::vector<Shape>{{8, 1000}, {64, 520}, {512, 264}, {520, 776}, {1080, 328}, {7168, 200}, {7176, 200}}) {
+      emulated::set_thread_order(order++);
+      check_linear(rig, 1, in, out, order % 2 == 0, order % 3 == 0);
+    }
+    check_gated(rig, 1, 520, 136);
+    rig.make_pools({.layers = 1, .kv_heads = 1, .head_dim = 64, .group_of_layer = {0}, .blocks = {1}});
+  }
+}
+
+TEST_P(Types, LinearInTwentyOrdersOfThreads) {
+  OpRig rig(options());
+  for (uint64_t order = 1; order <= kOrders; ++order) {
+    emulated::set_thread_order(order);
+    check_linear(rig, 5 + static_cast<int32_t>(order % 7), 136, 56, true, order % 2 == 0);
+  }
 }
 
 TEST_P(Types, LinearGated) {
@@ -269,7 +286,7 @@ void check_attention(OpRig& rig, const Heads& heads, const std::vector<Attention
   const TestStep step(now, fused_qkv ? 0 : 2);
   const int64_t rows = step.inputs().shape.rows;
   Operand q = rig.operand(rows, queries, fused_qkv ? 0 : 1), k = rig.operand(rows, keys, fused_qkv ? 0 : 1.5f), v = rig.operand(rows, keys, fused_qkv ? 0 : 1);
-  Operand out = rig.operand(rows, queries, 0);
+  Operand out = rig.operand(rows, queries, 0), once = rig.operand(rows, queries, 0);
   const int64_t in = 64;
   Operand x = rig.operand(rows, in);
   const auto weights = [&](int64_t n) { return rig.weight(n, in, 1.2f / 8); };
@@ -285,6 +302,8 @@ void check_attention(OpRig& rig, const Heads& heads, const std::vector<Attention
     } else {
       store(backend, there, mq, mk, mv, pool);
     }
+    // Twice, as layers follow each other: splits are counted, and must be counted anew.
+    backend.attention(there, shape, mq, {pool}, device ? once.device : once.reference);
     backend.attention(there, shape, mq, {pool}, device ? out.device : out.reference);
   });
   if (!fused_qkv) {  // padding rows are left alone on the device
@@ -318,8 +337,8 @@ TEST_P(Attention, DecodeAroundBlocksAndSplits) {
 TEST_P(Attention, PrefillOfChunksBesideDecodes) {
   uint64_t order = 100;
   for (const std::vector<AttentionCase>& cases : std::vector<std::vector<AttentionCase>>{
-           {{2, 2}}, {{17, 17}, {5, 1}}, {{50, 18}, {30, 1}}, {{65, 65}}}) {
-    if (cases[0].context == 65 && heads().head_dim > 64) continue;  // more than one tile of rows: once is enough
+           {{2, 2}}, {{17, 17}, {5, 1}}, {{50, 18}, {30, 1}}, {{65, 3}, {66, 3}, {67, 3}}, {{65, 65}}}) {  // from one before a stage's last token on, at it, and behind it
+    if (cases[0].rows == 65 && heads().head_dim > 64) continue;  // more than one tile of rows: once is enough
     OpRig rig(options());
     emulated::set_thread_order(order++);
     check_attention(rig, heads(), cases, 0, false, "prefill of " + std::to_string(cases[0].rows) + " after " + std::to_string(cases[0].context - cases[0].rows));
@@ -364,7 +383,8 @@ TEST_P(Attention, DeterministicRowsDoNotDependOnTheirNeighbours) {
 
 INSTANTIATE_TEST_SUITE_P(Cuda, Attention,
                          testing::Values(std::tuple{DType::f16, Heads{3, 3, 64}}, std::tuple{DType::bf16, Heads{9, 3, 64}}, std::tuple{DType::f16, Heads{4, 1, 128}},
-                                         std::tuple{DType::bf16, Heads{7, 1, 128}}, std::tuple{DType::f16, Heads{8, 1, 96}}, std::tuple{DType::f16, Heads{4, 2, 256}}),
+                                         std::tuple{DType::bf16, Heads{7, 1, 128}}, std::tuple{DType::f16, Heads{18, 1, 64}},
+                                         std::tuple{DType::f16, Heads{8, 1, 96}}, std::tuple{DType::f16, Heads{4, 2, 256}}),
                          [](const auto& each) {
                            const Heads heads = std::get<Heads>(each.param);
                            return std::string(to_string(std::get<DType>(each.param))) + "_" + std::to_string(heads.heads) + "_" + std::to_string(heads.kv_heads) + "_" + std::to_string(heads.head_dim);
@@ -462,6 +482,35 @@ TEST_F(OpTest, SamplesTheReferencesTokens) {
       }
     }
     EXPECT_EQ(rig.read(logits), before) << "the logits are kept as they were";
+  }
+}
+
+/// More equal logits than the kernels' lists hold: what a filter keeps last is found by the keys' bytes then.
+TEST_F(OpTest, SamplesAmongThousandsOfEqualLogits) {
+  constexpr int32_t kVocab = 5000;
+  const std::vector<SamplingRow> sampling = {
+      {.temperature = 1, .top_k = 20}, {.temperature = 1, .top_k = 2500}, {.temperature = 1, .top_p = 0.3f}, {.temperature = 0.7f, .typical_p = 0.4f},
+      {.temperature = 1, .top_p = 0.9f, .top_k = 300}, {.temperature = 1, .top_p = 0.5f, .min_p = 0.3f}, {.temperature = 2, .top_k = 4000, .logprobs = 20}};
+  const auto rows = static_cast<int32_t>(sampling.size());
+  OpRig rig({.largest = {.rows = 16, .seqs = 16, .logit_rows = 16, .query_rows_max = 16, .context_max = 64}, .vocab = kVocab});
+  const TestStep step(std::vector<TestSequence>(sampling.size(), {.tokens = {1}, .first_position = 0, .blocks = {0}}));
+  for (const int levels : {1, 2, 5}) {
+    std::vector<SamplingRow> seeded = sampling;
+    for (SamplingRow& row : seeded) row.seed = rig.random();
+    StepInputs inputs = step.inputs();
+    inputs.sampling = seeded;
+    std::vector<float> values(static_cast<size_t>(rows * kVocab));
+    for (float& value : values) value = static_cast<float>(rig.random.below(static_cast<uint64_t>(levels)));
+    Operand logits = rig.floats(rows, kVocab, values);
+    emulated::set_thread_order(static_cast<uint64_t>(levels));
+    rig.run(inputs, [&](Backend& backend, const StepInputs& there, bool device) { backend.sample(there, device ? logits.device : logits.reference); });
+    std::vector<SampledToken> expected(sampling.size()), got(sampling.size());
+    std::vector<LogprobRow> expected_rows(sampling.size()), got_rows(sampling.size());
+    ASSERT_TRUE(rig.reference.finish_sample(expected, expected_rows));
+    ASSERT_TRUE(rig.device->finish_sample(got, got_rows));
+    for (size_t i = 0; i < sampling.size(); ++i) EXPECT_EQ(got[i].token, expected[i].token) << "row " << i << " of " << levels << " different logits";
+    ASSERT_EQ(got_rows.back().top.size(), expected_rows.back().top.size());
+    for (size_t t = 0; t < got_rows.back().top.size(); ++t) EXPECT_EQ(got_rows.back().top[t].token, expected_rows.back().top[t].token);
   }
 }
 

@@ -111,11 +111,12 @@ TEST_P(TrafficOf, ADecodeLayerOfQwen) {
   };
   plain("o", kHidden, 512, square, 16);
   {
-    const int ffn = 256;
+    // 18 tiles for 4 blocks, as each of 264 has 4.5 of the model's 1,184.
+    const int ffn = 288, multiprocessors = GetParam().block_shared_bytes >= kHopperSharedBytes ? 2 : 4;
     void *const gate = matrix(ffn, kHidden), *const up = matrix(ffn, kHidden);
     const GatedArgs args{.type = ElementType::f16, .x = matrix(rows, kHidden), .gate = gate, .up = up, .out = matrix(rows, ffn), .rows = rows, .in = kHidden, .ffn = ffn};
     const size_t each = size_t(ffn) * kHidden * kElement;
-    measure("gate, up", {{gate, each}, {up, each}}, 2 * size_t{kFfn} * kHidden * kElement, 4, [&] { return gated_skinny(context, args); });
+    measure("gate, up", {{gate, each}, {up, each}}, 2 * size_t{kFfn} * kHidden * kElement, multiprocessors, [&] { return gated_skinny(context, args); });
   }
   plain("down", kFfn, 128, size_t{kFfn} * kHidden * kElement, 4);
   {
@@ -146,11 +147,12 @@ TEST_P(TrafficOf, ADecodeLayerOfQwen) {
   std::printf("| the layer, %d %s, %zu KB | %.1f MB | %.4f | %.3f | | |\n", rows, rows == 1 ? "row" : "rows", GetParam().block_shared_bytes / 1024, layer_must / 1e6,
               layer_memory / layer_must, layer_all / layer_must);
   EXPECT_LE(layer_memory, 1.03 * layer_must);
-  // Beside those, x comes from L2: once per tile of 32 weight rows (16 where tiles are short of blocks).
-  EXPECT_LE(layer_all, (1.005 + rows / 28.0) * layer_must);
+  // Beside those, x comes from L2: a single row once per block of gate and up and once per tile elsewhere, more rows once per tile of 32
+  // weight rows.
+  EXPECT_LE(layer_all, (rows == 1 ? 1.03 : 1.02 + rows / 32.0) * layer_must);
 }
 
-INSTANTIATE_TEST_SUITE_P(Cuda, TrafficOf, testing::Values(Case{1, 99 * 1024}, Case{8, 99 * 1024}, Case{1, 227 * 1024}),
+INSTANTIATE_TEST_SUITE_P(Cuda, TrafficOf, testing::Values(Case{1, 99 * 1024}, Case{8, 99 * 1024}, Case{1, 227 * 1024}, Case{8, 227 * 1024}),
                          [](const auto& each) { return std::to_string(each.param.rows) + "_" + std::to_string(each.param.block_shared_bytes / 1024) + "KB"; });
 
 }  // namespace

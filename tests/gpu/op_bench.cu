@@ -180,6 +180,8 @@ void bench_linear(Bench& b) {
       Buffers buffers(b, m, rows, 16);
       Array<uint8_t> kv(cuda::kv_layer_block_bytes(m.kv_heads, m.dim) * static_cast<size_t>(rows));
       const KernelContext& c = b.context();
+      KernelContext from_l2 = c;
+      from_l2.keep_row = false;
       const auto repeat = [&](const char* op, double weights, auto enqueue) {
         const int count = repeats(std::max(4, static_cast<int>(2e9 / weights)));
         const double us = b.time([&] { for (int i = 0; i < count; ++i) GPU_CHECK(enqueue()); }, count);
@@ -198,14 +200,28 @@ void bench_linear(Bench& b) {
         });
       };
       plain("o", m.heads * m.dim, m.hidden);
-      repeat("gate_up", 2.0 * static_cast<double>(hidden) * m.ffn, [&] {
-        const auto* w = static_cast<const uint8_t*>(b.fresh(2 * hidden * static_cast<size_t>(m.ffn)));
-        return cuda::gated_skinny(c, {ElementType::bf16, buffers.x.get(), w, w + hidden * static_cast<size_t>(m.ffn), buffers.ffn.get(), rows, m.hidden, m.ffn});
-      });
+      const auto gate_up = [&](const char* op, const KernelContext& how) {
+        repeat(op, 2.0 * static_cast<double>(hidden) * m.ffn, [&] {
+          const auto* w = static_cast<const uint8_t*>(b.fresh(2 * hidden * static_cast<size_t>(m.ffn)));
+          return cuda::gated_skinny(how, {ElementType::bf16, buffers.x.get(), w, w + hidden * static_cast<size_t>(m.ffn), buffers.ffn.get(), rows, m.hidden, m.ffn});
+        });
+      };
+      const auto lm_head = [&](const char* op, const KernelContext& how) {
+        repeat(op, static_cast<double>(hidden) * m.vocab, [&] {
+          return cuda::linear_skinny(how, {ElementType::bf16, buffers.x.get(), b.fresh(hidden * static_cast<size_t>(m.vocab)), nullptr, nullptr, buffers.logits.get(), true, rows, m.hidden, m.vocab});
+        });
+      };
+      gate_up("gate_up", c);
       plain("down", m.ffn, m.hidden);
-      repeat("lm_head", static_cast<double>(hidden) * m.vocab, [&] {
-        return cuda::linear_skinny(c, {ElementType::bf16, buffers.x.get(), b.fresh(hidden * static_cast<size_t>(m.vocab)), nullptr, nullptr, buffers.logits.get(), true, rows, m.hidden, m.vocab});
-      });
+      lm_head("lm_head", c);
+      if (rows > 1) continue;
+      // In turn with the same that reads x once per tile, as before a single row was kept.
+      for (int turn = 0; turn < 2; ++turn) {
+        gate_up("gate_up, x from L2", from_l2);
+        gate_up("gate_up, x kept", c);
+        lm_head("lm_head, x from L2", from_l2);
+        lm_head("lm_head, x kept", c);
+      }
     }
   }
 }

@@ -85,7 +85,13 @@ void check_rows(Options& o, ElementType type) {
           expected[static_cast<size_t>(r * hidden + i)] = static_cast<float>(sum[static_cast<size_t>(r * hidden + i)] * scale * weight[static_cast<size_t>(i)]);
       }
       o.report.add(label(with_delta ? "add_rms_norm" : "rms_norm", name_of(type), hidden), relative_error(floats_of(type, d_out.read()), expected), limit_of(type));
-      if (with_delta) o.report.add(label("residual", name_of(type), hidden), relative_error(floats_of(type, d_x.read()), sum), 0);
+      if (!with_delta) continue;
+      o.report.add(label("residual", name_of(type), hidden), relative_error(floats_of(type, d_x.read()), sum), 0);
+      // The sum is rounded before it is normed: at once gives the same bits as one after the other.
+      const auto at_once = d_out.read();
+      d_out.poison();
+      GPU_CHECK(cuda::rms_norm(o.context, {type, d_x.get(), nullptr, d_weight.get(), d_out.get(), rows, hidden, 1e-5f}));
+      o.report.add(label("add_rms_norm in two steps", name_of(type), hidden), d_out.read() == at_once ? 0 : 1, 0);
     }
 
     d_x.set(x.bits);
@@ -98,14 +104,14 @@ void check_rows(Options& o, ElementType type) {
     for (size_t i = 0; i < expected.size(); ++i) expected[i] = x.floats[i] / (1 + std::exp(-x.floats[i])) * delta.floats[i];
     o.report.add(label("gated_silu", name_of(type), hidden), relative_error(floats_of(type, d_out.read()), expected), limit_of(type));
 
-    Array<int32_t> picks(std::vector<int32_t>{4, 0, 4, -1});
-    Array<uint16_t> picked(static_cast<size_t>(4 * hidden));
+    Array<int32_t> picks(std::vector<int32_t>{4, 0, 4, -1, rows});
+    Array<uint16_t> picked(static_cast<size_t>(5 * hidden));
     picked.poison();
-    GPU_CHECK(cuda::gather_rows(o.context, type, d_x.get(), rows, picks.get(), 4, hidden, picked.get()));
+    GPU_CHECK(cuda::gather_rows(o.context, type, d_x.get(), rows, picks.get(), 5, hidden, picked.get()));
     const auto got = picked.read();
     bool equal = true;
-    const int source[4] = {4, 0, 4, -1};
-    for (int r = 0; r < 4; ++r)
+    const int source[5] = {4, 0, 4, -1, -1};  // what lies outside gives zeros
+    for (int r = 0; r < 5; ++r)
       for (int i = 0; i < hidden; ++i) equal &= got[static_cast<size_t>(r * hidden + i)] == (source[r] < 0 ? 0 : x.bits[static_cast<size_t>(source[r] * hidden + i)]);
     o.report.add(label("gather_rows", name_of(type), hidden), equal ? 0 : 1, 0);
   }

@@ -14,49 +14,34 @@ TestStep::TestStep(const std::vector<TestSequence>& sequences, int32_t padding_r
   for (const TestSequence& sequence : sequences) stride = std::max(stride, sequence.blocks.size());
   for (size_t s = 0; s < sequences.size(); ++s) {
     const TestSequence& sequence = sequences[s];
-    row_begin_.push_back(static_cast<int32_t>(tokens_.size()));
+    arrays_.row_begin.push_back(static_cast<int32_t>(arrays_.tokens.size()));
     for (size_t i = 0; i < sequence.tokens.size(); ++i) {
       const int32_t position = sequence.first_position + static_cast<int32_t>(i);
       const auto block = static_cast<size_t>(position / limits::kBlockTokens);
       PM_CHECK(block < sequence.blocks.size(), "position {} has no block", position);
-      if (sequence.all_logits || i + 1 == sequence.tokens.size()) logit_rows_.push_back(static_cast<int32_t>(tokens_.size()));
-      tokens_.push_back(sequence.tokens[i]);
-      positions_.push_back(position);
-      seq_of_row_.push_back(static_cast<int32_t>(s));
-      slots_.push_back(sequence.blocks[block] * limits::kBlockTokens + position % limits::kBlockTokens);
+      if (sequence.all_logits || i + 1 == sequence.tokens.size()) arrays_.logit_rows.push_back(static_cast<int32_t>(arrays_.tokens.size()));
+      arrays_.tokens.push_back(sequence.tokens[i]);
+      arrays_.positions.push_back(position);
+      arrays_.seq_of_row.push_back(static_cast<int32_t>(s));
+      arrays_.slots.push_back(sequence.blocks[block] * limits::kBlockTokens + position % limits::kBlockTokens);
     }
     query_rows_max = std::max(query_rows_max, static_cast<int32_t>(sequence.tokens.size()));
-    context_len_.push_back(sequence.first_position + static_cast<int32_t>(sequence.tokens.size()));
-    tables_.insert(tables_.end(), sequence.blocks.begin(), sequence.blocks.end());
-    tables_.resize((s + 1) * stride, -1);
+    arrays_.context_len.push_back(sequence.first_position + static_cast<int32_t>(sequence.tokens.size()));
+    arrays_.table.insert(arrays_.table.end(), sequence.blocks.begin(), sequence.blocks.end());
+    arrays_.table.resize((s + 1) * stride, -1);
   }
-  row_begin_.push_back(static_cast<int32_t>(tokens_.size()));
+  arrays_.row_begin.push_back(static_cast<int32_t>(arrays_.tokens.size()));
   for (int32_t i = 0; i < padding_rows; ++i) {
-    tokens_.push_back(0);
-    positions_.push_back(-1);
-    seq_of_row_.push_back(0);
-    slots_.push_back(-1);
+    arrays_.tokens.push_back(0);
+    arrays_.positions.push_back(-1);
+    arrays_.seq_of_row.push_back(0);
+    arrays_.slots.push_back(-1);
   }
-  token_from_.assign(tokens_.size(), -1);
-  adapters_.assign(sequences.size(), -1);
-  sampling_.resize(logit_rows_.size());
+  arrays_.token_from.assign(arrays_.tokens.size(), -1);
+  arrays_.adapters.assign(sequences.size(), -1);
+  arrays_.sampling.resize(arrays_.logit_rows.size());
 
-  inputs_.shape = {.rows = static_cast<int32_t>(tokens_.size()),
-                   .seqs = static_cast<int32_t>(sequences.size()),
-                   .logit_rows = static_cast<int32_t>(logit_rows_.size()),
-                   .query_rows_max = query_rows_max,
-                   .context_max = context_len_.empty() ? 0 : *std::max_element(context_len_.begin(), context_len_.end())};
-  inputs_.tokens = tokens_;
-  inputs_.token_from = token_from_;
-  inputs_.positions = positions_;
-  inputs_.seq_of_row = seq_of_row_;
-  inputs_.row_begin = row_begin_;
-  inputs_.context_len = context_len_;
-  inputs_.adapters = adapters_;
-  inputs_.groups = groups;
-  for (int32_t group = 0; group < groups; ++group) inputs_.group[group] = {tables_, static_cast<int32_t>(stride), slots_};
-  inputs_.logit_rows = logit_rows_;
-  inputs_.sampling = sampling_;
+  inputs_ = arrays_.inputs(query_rows_max, arrays_.context_len.empty() ? 0 : *std::max_element(arrays_.context_len.begin(), arrays_.context_len.end()), static_cast<int32_t>(stride), groups);
 }
 
 std::vector<int32_t> consecutive_blocks(int32_t begin, int32_t tokens) {

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "backend/step.h"
+#include "backend/step_arrays.h"
 
 namespace pagemill {
 
@@ -27,8 +27,7 @@ class TestStep {
   const StepInputs& inputs() const { return inputs_; }
 
  private:
-  std::vector<int32_t> tokens_, token_from_, positions_, seq_of_row_, row_begin_, context_len_, adapters_, tables_, slots_, logit_rows_;
-  std::vector<SamplingRow> sampling_;
+  StepArrays arrays_;
   StepInputs inputs_;
 };
 

@@ -24,6 +24,7 @@ struct KernelContext {
   int arch = 80;               // 10 · major + minor; what lies below 90 runs the portable kernels (--cuda-arch 80 forces them)
   bool programmatic = false;   // sm_90 on
   bool deterministic = false;
+  bool keep_row = true;        // a single row of x in shared memory (skinny.cu), where it fits; false only to measure what that brings
   void* product_workspace = nullptr;  // product_workspace_bytes(), zeroed once; without it few tiles leave multiprocessors idle
   size_t block_shared_bytes = kPortableSharedBytes;  // what a block may use on this device (cudaDeviceProp::sharedMemPerBlockOptin): never a guess
 };

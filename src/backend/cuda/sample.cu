@@ -161,7 +161,7 @@ __device__ uint64_t warp_weight(const RowView& row, int begin, int end) {
 }
 
 /// Step 10: each warp adds up its part of the row; the part where the point falls is divided again, and scanned.
-__device__ int draw(const RowView& row, uint64_t bits, SelectShared& shared) {
+__device__ int draw(const RowView& row, SelectShared& shared) {
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   int begin = 0, size = row.vocab;
   uint64_t left = 0;
@@ -173,8 +173,9 @@ __device__ int draw(const RowView& row, uint64_t bits, SelectShared& shared) {
     __syncthreads();
     if (level == 0) {
       uint64_t total = 0;
+#pragma unroll 8  // all at once would take all registers
       for (int w = 0; w < kSampleWarps; ++w) total += shared.warp[w];
-      left = draw_point(bits, total);
+      left = draw_point(random_bits(shared.how.seed, shared.how.position), total);
     }
     int at = 0;
     while (at < kSampleWarps - 1 && left >= shared.warp[at]) left -= shared.warp[at++];
@@ -194,7 +195,7 @@ __device__ int draw(const RowView& row, uint64_t bits, SelectShared& shared) {
 
 /// Steps 8 to 10 on a list, for small top_k: the tokens that can be among the `count` most likely, those not below the count-th highest of
 /// the threads' own maxima (at least `count` tokens are as high). -2 where they are too many for the list.
-__device__ int choose_from_list(const RowView& row, const SamplingRow& how, uint64_t my_best, uint64_t bits, SelectShared& shared) {
+__device__ int choose_from_list(const RowView& row, const SamplingRow& how, uint64_t my_best, SelectShared& shared) {
   const uint64_t border = nth_smallest(my_best, how.top_k, shared);
   __syncthreads();
   if (threadIdx.x == 0) shared.count = 0;
@@ -240,7 +241,7 @@ __device__ int choose_from_list(const RowView& row, const SamplingRow& how, uint
     const uint64_t target = mass_target(how.top_p, sum_of([](int) { return true; }));
     drop([&](int i) { return sum_of([&](int j) { return shared.keys[j] < shared.keys[i]; }) < target; });
   }
-  const uint64_t point = draw_point(bits, sum_of([](int) { return true; }));
+  const uint64_t point = draw_point(random_bits(how.seed, how.position), sum_of([](int) { return true; }));
   for (int i = threadIdx.x; i < found; i += kSampleThreads) {
     const auto id = static_cast<uint32_t>(shared.keys[i]);
     const uint64_t before = sum_of([&](int j) { return static_cast<uint32_t>(shared.keys[j]) < id; });
@@ -261,16 +262,15 @@ __device__ int choose(RowView& row, const SamplingRow& how, SelectShared& shared
     take_max(row, shared, best, my_best);
   }
   if (how.min_p > 0) row.z_min = min_p_threshold(how.min_p);
-  const uint64_t bits = random_bits(how.seed, how.position);
   if (how.top_k > 0 && how.top_k < row.vocab) {
     if (how.top_k <= kListMax / 4) {
-      const int token = choose_from_list(row, how, my_best, bits, shared);
+      const int token = choose_from_list(row, how, my_best, shared);
       if (token != -2) return token;
     }
     keep_count(row, how.top_k, shared);
   }
   if (how.top_p < 1) keep_share(row, how.top_p, shared);
-  return draw(row, bits, shared);
+  return draw(row, shared);
 }
 
 __device__ RowView plain_row(const float* x, const uint32_t* mask, int vocab) {
@@ -365,7 +365,9 @@ __global__ void __launch_bounds__(kSampleThreads) sample_kernel(const SampleArgs
   ptx::let_next_kernel_start();
   ptx::wait_for_previous_kernel();
   const int r = blockIdx.x;
-  const SamplingRow how = a.sampling[r];
+  if (threadIdx.x == 0) shared.how = a.sampling[r];
+  __syncthreads();
+  const SamplingRow& how = shared.how;
   float* const x = a.logits + static_cast<int64_t>(r) * a.vocab;
   const uint32_t* mask = how.mask < 0 ? nullptr : a.masks + static_cast<int64_t>(how.mask) * ((a.vocab + 31) / 32);
   const bool edited = how.history_begin < how.history_end || how.bias_begin < how.bias_end;

@@ -19,6 +19,7 @@ struct SelectShared {
   uint64_t keys[kListMax], measures[kListMax];
   uint64_t warp[kSampleWarps];
   uint64_t answer, left, total;
+  SamplingRow how;  // the row's parameters: in registers they would not last through the filters
   int count, bin;
 };
 
@@ -119,6 +120,7 @@ __device__ void find_bin(SelectShared& shared, TargetOf target_of) {
   if (threadIdx.x == 0) shared.bin = -1;
   __syncthreads();
   uint64_t before = within - first - second, total = 0;
+#pragma unroll 8  // all at once would take all registers
   for (int w = 0; w < kSampleWarps; ++w) {
     if (w < static_cast<int>(threadIdx.x / kWarp)) before += shared.warp[w];
     total += shared.warp[w];

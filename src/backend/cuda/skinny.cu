@@ -11,7 +11,9 @@
 //   cores reads 16 bytes at once, conflict-free, without ldmatrix: a sum over k may pair k in any order, so in a turn of 32
 //   lane 4·g + t takes elements 8·t … 8·t + 7 of row g, for weights and x alike, and calls them k = 2·t, 2·t + 1, 2·t + 8, 2·t + 9
 //   of two products.
-// Bytes: the weights once (2·N·K) and x once per tile from L2 (M·K·2 · N / 32). 192 KB are in flight per multiprocessor on sm_90
+// x: a single row of up to 7,168 elements is kept in shared memory: each warp copies the turns that it takes once per launch, into the room
+//   that sums of one column leave of those of eight. More rows, or a longer one, do not fit beside the ring: they are read once per tile.
+// Bytes: the weights once (2·N·K) and x from L2, once per block where it is kept (K·2 · blocks), else once per tile (M·K·2 · N / 32). 192 KB are in flight per multiprocessor on sm_90
 //   (3 stages, 112 KB a block), the first before the previous kernel has ended (programmatic launch); 2 stages in 80 KB a block
 //   elsewhere: 128 KB in flight on sm_80, 64 KB where a block may use 99 KB (sm_86, 89, 120), several times bandwidth · latency there.
 //   Expected: 95 % of the read bandwidth from 200 MB on at M ≤ 8.
@@ -24,6 +26,7 @@ namespace {
 
 constexpr int kWarps = 8;
 constexpr int kTurn = 64;                          // elements of k that a warp takes at a time: 128 bytes of each row
+constexpr int kTurnBytes = kTurn * 2;
 constexpr int kSliceBytes = kWarp * 16;            // what one copy instruction of a warp brings
 constexpr int kChunkTurns = kWarps;                // a chunk: one turn of every warp
 
@@ -42,13 +45,18 @@ __host__ __device__ constexpr bool compiled_for([[maybe_unused]] int stages) {
 #endif
 }
 
-template <int units, int stages>
+/// `keeps_x`: of a single row of x, in the room of its sums' other columns. Blocks stay as large as without it.
+template <int units, int stages, bool keeps_x = false>
 struct Ring {
   static constexpr int kSlices = 4 * units;        // rows g and g + 8 of each unit, two halves of 32
   static constexpr int kStages = stages;
   static constexpr int kWarpBytes = kStages * kSlices * kSliceBytes;
-  static constexpr int kSumFloats = units * kUnitRows * 8;            // of one warp and 8 columns
-  static constexpr size_t kSharedBytes = size_t{kWarps} * kWarpBytes + 2 * kWarps * kSumFloats * sizeof(float);
+  static constexpr int kSumColumns = keeps_x ? 1 : 8;
+  static constexpr int kSumFloats = units * kUnitRows * kSumColumns;  // of one warp
+  static constexpr size_t kSumBytes = 2 * kWarps * kSumFloats * sizeof(float);
+  static constexpr size_t kXBytes = (8 - kSumColumns) * kSumBytes / kSumColumns;
+  static constexpr int kXTurns = static_cast<int>(kXBytes) / (kWarps * kTurnBytes);  // of each warp
+  static constexpr size_t kSharedBytes = size_t{kWarps} * kWarpBytes + kSumBytes + kXBytes;
   /// Where a warp puts its sum of column m and row n of the tile. Its lanes write 8 rows of columns 0, 2, 4, 6 or 1, 3, 5, 7 and read
   /// 8 rows of both units of columns 2·i and 2·i + 1 at once: the swizzle puts either into 32 banks.
   __host__ __device__ static constexpr int sum_at(int m, int n) { return m * (units * kUnitRows) + (n ^ ((m / 2 ^ m % 2) * 8 % (units * kUnitRows))); }
@@ -83,11 +91,12 @@ struct Work {
 template <int units, int columns>
 constexpr int kSlotFloats = units * kUnitRows * columns * 8;
 
-template <class T, class Op, int units, int columns, int stages>
+template <class T, class Op, int units, int columns, int stages, bool keeps_x>
 __global__ void __launch_bounds__(kWarps * kWarp, units == 1 ? (stages == kManyStages ? 4 : 3) : columns <= 2 ? 2 : 1)
     skinny_kernel(const Op op, const T* x, int rows, int in, const Work work, float* partial, int* arrived) {
   if constexpr (!compiled_for(stages)) return ptx::trap();
-  using R = Ring<units, stages>;
+  using R = Ring<units, stages, keeps_x>;
+  static_assert(!keeps_x || columns == 1);
   PM_SHARED(last_to_arrive, int);
   unsigned char* const shared = dynamic_shared<unsigned char>();
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
@@ -136,20 +145,39 @@ __global__ void __launch_bounds__(kWarps * kWarp, units == 1 ? (stages == kManyS
   ptx::wait_for_previous_kernel();
 
   // --- Products ------------------------------------------------------------------------------------------------------------------
+  unsigned char* const kept = shared + kWarps * R::kWarpBytes + R::kSumBytes + warp * (R::kXTurns * kTurnBytes);  // x of this warp's turns, if it is kept
+  if constexpr (keeps_x) {
+    constexpr int kPieces = kTurnBytes / 16, kRounds = (R::kXTurns * kPieces + kWarp - 1) / kWarp;
+    uint4 piece[kRounds];
+#pragma unroll
+    for (int i = 0; i < kRounds; ++i) {
+      const int at = i * kWarp + lane, k = (at / kPieces * kChunkTurns + warp) * kTurn + at % kPieces * 8;
+      piece[i] = k < in ? ptx::load_16(x + k) : make_uint4(0, 0, 0, 0);
+    }
+#pragma unroll
+    for (int i = 0; i < kRounds; ++i) {
+      if (i * kWarp + lane < R::kXTurns * kPieces) ptx::store_shared_16(kept + (i * kWarp + lane) * 16, piece[i]);  // read after a turn's first __syncwarp
+    }
+  }
   const auto load_x = [&](int chunk, uint4 (&to)[columns][2]) {
+    if constexpr (keeps_x) {
 #pragma unroll
-    for (int c = 0; c < columns; ++c) {
+      for (int h = 0; h < 2; ++h) to[0][h] = g == 0 ? ptx::load_shared_16(kept + chunk * kTurnBytes + h * 64 + t * 16) : make_uint4(0, 0, 0, 0);
+    } else {
 #pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        const int m = c * 8 + g, k = (chunk * kChunkTurns + warp) * kTurn + h * 32 + 8 * t;
-        to[c][h] = m < rows && k < in ? ptx::load_16(x + static_cast<int64_t>(m) * in + k) : make_uint4(0, 0, 0, 0);
+      for (int c = 0; c < columns; ++c) {
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          const int m = c * 8 + g, k = (chunk * kChunkTurns + warp) * kTurn + h * 32 + 8 * t;
+          to[c][h] = m < rows && k < in ? ptx::load_16(x + static_cast<int64_t>(m) * in + k) : make_uint4(0, 0, 0, 0);
+        }
       }
     }
   };
   int stage = 0, buffer = 0;
   uint4 now[columns][2];
   int at = begin, tile = first_tile, first_chunk = begin - first_tile * work.chunks;
-  if (at < end) load_x(first_chunk, now);
+  if (!keeps_x && at < end) load_x(first_chunk, now);
   for (; at < end; ++tile, first_chunk = 0) {
     const int last_chunk = min(work.chunks, first_chunk + end - at);
     float c[units][columns][4] = {};
@@ -171,7 +199,8 @@ __global__ void __launch_bounds__(kWarps * kWarp, units == 1 ? (stages == kManyS
       stage = stage + 1 == R::kStages ? 0 : stage + 1;
       uint4 after[columns][2];
       const int following = chunk + 1 < work.chunks ? chunk + 1 : 0;
-      if constexpr (columns <= 2) load_x(following, after);
+      if constexpr (keeps_x) load_x(chunk, now);
+      else if constexpr (columns <= 2) load_x(following, after);
 #pragma unroll
       for (int col = 0; col < columns; ++col) {
 #pragma unroll
@@ -183,14 +212,14 @@ __global__ void __launch_bounds__(kWarps * kWarp, units == 1 ? (stages == kManyS
           }
         }
       }
-      if constexpr (columns <= 2) {
+      if constexpr (columns > 2) {
+        load_x(following, now);
+      } else if constexpr (!keeps_x) {
 #pragma unroll
         for (int col = 0; col < columns; ++col) {
           now[col][0] = after[col][0];
           now[col][1] = after[col][1];
         }
-      } else {
-        load_x(following, now);
       }
     }
     at += last_chunk - first_chunk;
@@ -206,7 +235,7 @@ __global__ void __launch_bounds__(kWarps * kWarp, units == 1 ? (stages == kManyS
 #pragma unroll
         for (int u = 0; u < units; ++u) {
 #pragma unroll
-          for (int e = 0; e < 4; ++e) ptx::store_shared_f32(mine + R::sum_at(2 * t + e % 2, u * kUnitRows + g + e / 2 * 8), c[u][col][e]);
+          for (int e = 0; e < 4; e += keeps_x ? 2 : 1) ptx::store_shared_f32(mine + R::sum_at(2 * t + e % 2, u * kUnitRows + g + e / 2 * 8), c[u][col][e]);
         }
       }
       __syncthreads();
@@ -271,30 +300,35 @@ Work plan_work(const KernelContext& c, int units, int units_of_op, int turns) {
   return Work::make(tiles, chunks, whole_tiles ? min(tiles, at_once) : min(min(min(each, 2) * c.multiprocessors, kBlocksMax), tiles * chunks), whole_tiles);
 }
 
-template <class T, class Op, int units, int columns, int stages>
+template <class T, class Op, int units, int columns, int stages, bool keeps_x>
 cudaError_t launch_stages(const KernelContext& c, const Op& op, const T* x, int rows, int in) {
-  using R = Ring<units, stages>;
+  using R = Ring<units, stages, keeps_x>;
   const int turns = (in + kTurn - 1) / kTurn;
   const Work work = plan_work<R>(c, units, op.units(), turns);
   auto* const arrived = static_cast<int*>(c.product_workspace);
   auto* const partial = reinterpret_cast<float*>(static_cast<unsigned char*>(c.product_workspace) + kCounterBytes);
-  return launch(skinny_kernel<T, Op, units, columns, stages>,
+  return launch(skinny_kernel<T, Op, units, columns, stages, keeps_x>,
                 {.grid = static_cast<unsigned>(work.blocks), .block = kWarps * kWarp, .dynamic_shared_bytes = R::kSharedBytes, .programmatic = c.programmatic},
                 c.stream, op, x, rows, in, work, partial, arrived);
 }
 
-template <class T, class Op, int units, int columns>
+template <class T, class Op, int units, int columns, bool keeps_x = false>
 cudaError_t launch_skinny(const KernelContext& c, const Op& op, const T* x, int rows, int in) {
   // By the device, not by c.arch: with --cuda-arch 80 a Hopper runs what is compiled for it.
-  if (c.block_shared_bytes >= kHopperSharedBytes) return launch_stages<T, Op, units, columns, kManyStages>(c, op, x, rows, in);
-  return launch_stages<T, Op, units, columns, kPortableStages>(c, op, x, rows, in);
+  if (c.block_shared_bytes >= kHopperSharedBytes) return launch_stages<T, Op, units, columns, kManyStages, keeps_x>(c, op, x, rows, in);
+  return launch_stages<T, Op, units, columns, kPortableStages, keeps_x>(c, op, x, rows, in);
 }
+
+/// Elements of a row that is kept in shared memory.
+constexpr int kKeptMax = Ring<2, kPortableStages, true>::kXTurns * kChunkTurns * kTurn;
+static_assert(kKeptMax == Ring<2, kManyStages, true>::kXTurns * kChunkTurns * kTurn);
 
 template <class T, class Op>
 cudaError_t run(const KernelContext& c, const Op& op, const T* x, int rows, int in) {
   if (rows >= kHopperRowsMin && c.arch == 90 && PM_NVCC && !c.deterministic) return hopper_product(c, op, x, rows);
   // A single row's short products are bound by latency: smaller tiles, more blocks.
   if (rows == 1 && op.units() <= 3 * c.multiprocessors && in <= 8192) return launch_skinny<T, Op, 1, 1>(c, op, x, rows, in);
+  if (rows == 1 && in <= kKeptMax && c.keep_row) return launch_skinny<T, Op, 2, 1, true>(c, op, x, rows, in);
   if (rows <= 8) return launch_skinny<T, Op, 2, 1>(c, op, x, rows, in);
   if (rows <= 16) return launch_skinny<T, Op, 2, 2>(c, op, x, rows, in);
   if (rows <= 32) return launch_skinny<T, Op, 2, 4>(c, op, x, rows, in);
