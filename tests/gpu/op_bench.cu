@@ -217,10 +217,10 @@ void bench_linear(Bench& b) {
       if (rows > 1) continue;
       // In turn with the same that reads x once per tile, as before a single row was kept.
       for (int turn = 0; turn < 2; ++turn) {
-        gate_up("gate_up, x from L2", from_l2);
-        gate_up("gate_up, x kept", c);
-        lm_head("lm_head, x from L2", from_l2);
-        lm_head("lm_head, x kept", c);
+        gate_up("gate_up x from L2", from_l2);
+        gate_up("gate_up x kept", c);
+        lm_head("lm_head x from L2", from_l2);
+        lm_head("lm_head x kept", c);
       }
     }
   }
