@@ -87,6 +87,7 @@ TEST_P(Types, LinearOfASingleRow) {
     uint64_t order = 500;
     using Shape = std::pair<int64_t, int64_t>;
     for (const auto& [in, out] : std::vector<Shape>{{8, 1000}, {64, 520}, {512, 264}, {520, 776}, {1080, 328}, {7168, 200}, {7176, 200}}) {
+      if (emulated::address_sanitized() && in > 520 && in != 7168) continue;
       emulated::set_thread_order(order++);
       check_linear(rig, 1, in, out, order % 2 == 0, order % 3 == 0);
     }
@@ -494,7 +495,7 @@ TEST_F(OpTest, SamplesAmongThousandsOfEqualLogits) {
   const auto rows = static_cast<int32_t>(sampling.size());
   OpRig rig({.largest = {.rows = 16, .seqs = 16, .logit_rows = 16, .query_rows_max = 16, .context_max = 64}, .vocab = kVocab});
   const TestStep step(std::vector<TestSequence>(sampling.size(), {.tokens = {1}, .first_position = 0, .blocks = {0}}));
-  for (const int levels : {1, 2, 5}) {
+  for (const int levels : emulated::address_sanitized() ? std::vector{1} : std::vector{1, 2, 5}) {
     std::vector<SamplingRow> seeded = sampling;
     for (SamplingRow& row : seeded) row.seed = rig.random();
     StepInputs inputs = step.inputs();
