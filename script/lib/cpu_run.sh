@@ -6,6 +6,8 @@
 # gets results.tgz after each part), TINY=1 (tiny shapes, to try the script itself).
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit
+# shellcheck source=script/lib/parts.sh
+. ./parts.sh || exit
 results=${1:-results}
 shift || true
 parts=("$@")
@@ -27,24 +29,6 @@ else
   shapes=(qwen2.5-0.5b "${BIG:-qwen2.5-7b}") types=(q4_k_m bf16) prompt=512 decode=32 streams=1,16 repeat=3 seconds=3 kernel_shapes=896x4864,3584x18944
   types_of() { echo "${types[@]}"; }
 fi
-
-# limited NAME SECONDS COMMAND…: output to RESULTS/NAME.log
-limited() {
-  local name=$1 limit=$2 from=$SECONDS status
-  shift 2
-  echo "## $name (at $((SECONDS - began)) s): $*" >>"$results/$name.log"
-  timeout --kill-after=5 "$limit" "$@" >>"$results/$name.log" 2>&1
-  status=$?
-  echo "$name,$((from - began)),$((SECONDS - from)),$status" >>"$results/parts.csv"
-  ((status == 0)) || {
-    failures=$((failures + 1))
-    echo "FAILED ($status): $*"
-    tail -5 "$results/$name.log"
-  }
-  return "$status"
-}
-
-keep() { [[ -z ${KEEP:-} ]] || { tar -czf /tmp/results.tgz -C "$results" . && cp /tmp/results.tgz "$KEEP/results.tgz"; }; }
 
 has() { ./bin/cpu_backend_test --gtest_list_tests --gtest_filter="Isas/CpuOps.SaysWhatRuns/$1" | grep -q SaysWhatRuns; }
 

@@ -6,6 +6,8 @@
 # With KEEP=DIR set, RESULTS are packed into DIR/results.tgz after each part.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")" || exit
+# shellcheck source=script/lib/parts.sh
+. ./parts.sh || exit
 results=${1:-results}
 shift || true
 parts=("$@")
@@ -29,24 +31,6 @@ for library in libcublasLt.so.13 libcupti.so.13; do
   [[ -n $found ]] || found=$(timeout 10 find / -xdev -name "$library" 2>/dev/null | head -1)
   [[ -n $found ]] && export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(dirname "$found")
 done
-
-# limited NAME SECONDS COMMAND…: output to RESULTS/NAME.log
-limited() {
-  local name=$1 limit=$2 from=$SECONDS status
-  shift 2
-  echo "## $name (at $((SECONDS - began)) s): $*" >>"$results/$name.log"
-  timeout --kill-after=5 "$limit" "$@" >>"$results/$name.log" 2>&1
-  status=$?
-  echo "$name,$((from - began)),$((SECONDS - from)),$status" >>"$results/parts.csv"
-  ((status == 0)) || {
-    failures=$((failures + 1))
-    echo "FAILED ($status): $*"
-    tail -5 "$results/$name.log"
-  }
-  return "$status"
-}
-
-keep() { [[ -z ${KEEP:-} ]] || { tar -czf /tmp/results.tgz -C "$results" --exclude='*.raw' . && cp /tmp/results.tgz "$KEEP/results.tgz"; }; }
 
 processes() { nvidia-smi --query-compute-apps=pid,used_memory --format=csv,noheader 2>/dev/null | sed "s/^/$1,/" >>"$results/memory.csv"; }
 

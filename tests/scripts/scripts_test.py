@@ -117,7 +117,8 @@ class CiTest(ScriptCase):
         for name in ("setup", "fuzz"):
             executable(self.path / f"tree/script/{name}", f"#!/usr/bin/env bash\ncall={name}\n{record}")
         executable(self.path / "tree/script/build", f'#!/usr/bin/env bash\ncall="build $1"\n{record}')
-        executable(self.path / "bin/ctest", f'#!/usr/bin/env bash\ncall="ctest ${{2##*/}}"\n{record}echo "100% tests passed"\n')
+        printed = f'[[ "$call" != "{fails}" ]] || printf "1/9 Test #1: A.B ***Failed\\nthe reason\\n2/9 Test #2: C.D Passed\\n"\n'
+        executable(self.path / "bin/ctest", f'#!/usr/bin/env bash\ncall="ctest ${{2##*/}}"\n{printed}{record}echo "100% tests passed"\n')
         result = self.run_in([str(self.path / "tree/script/test"), "--ci"], PATH=f"{self.path}/bin:{os.environ['PATH']}")
         return result, (self.path / "calls").read_text().splitlines()
 
@@ -134,6 +135,13 @@ class CiTest(ScriptCase):
                 self.assertNotEqual(result.returncode, 0)
                 self.assertIn(f"failed: {phase}", result.stderr)
                 self.assertIn("ctest release", calls)
+
+    def test_what_failed_is_shown_again_at_the_end(self):
+        result, _ = self.ci("ctest asan")
+        end = result.stdout[result.stdout.rindex("what failed in asan"):]
+        for text in ("A.B", "the reason"):
+            self.assertIn(text, end)
+        self.assertNotIn("C.D", end)
 
     def test_nothing_goes_without_the_release_build(self):
         result, calls = self.ci("build release")

@@ -23,7 +23,7 @@ namespace pagemill::linear_detail {
 
 // --- quantised types ------------------------------------------------------------------------------------------------------------
 
-inline constexpr int kTileColumns8 = 8;  // rows of x in a tile: those that lie at one distance in QuantizedRows
+inline constexpr int kTileColumns8 = QuantizedRows::kTile;  // rows of x in a tile: those that lie at one distance in QuantizedRows
 
 /// One kind's tiles: where they lie, what shapes they have, and the sums of one block in memory.
 template <class V, class T, class K>
@@ -77,12 +77,21 @@ struct BlockTiles {
   }
 };
 
-/// Calls multiply(turn, block) and then apply(turn, block) for each block in order, a block's products one ahead of its scales: so that
-/// the tile unit works while the vector units do.
-template <class Multiply, class Apply>
-PM_INLINE inline void one_ahead(int64_t blocks, Multiply&& multiply, Apply&& apply) {
+/// Multiplies each block of Groups panels with a tile of rows and calls apply(block, its products, its scales in the first panel), in
+/// order, a block's products one ahead of its scales: so that the tile unit works while the vector units do.
+template <class V, class T, class K, int Groups, class Apply>
+PM_INLINE inline void one_ahead(const std::byte* panel, size_t panel_bytes, int64_t blocks, const QuantBlock* x, int64_t x_stride, Apply&& apply_block) {
+  using Tiles = BlockTiles<V, T, K>;
   using Even = std::integral_constant<int, 0>;
   using Odd = std::integral_constant<int, 1>;
+  constexpr size_t kBlock = panel_block_bytes<V, K>();
+  typename Tiles::Sums products[2];
+  const auto multiply = [&](auto turn, int64_t block) PM_INLINE {
+    Tiles::template multiply<turn, Groups>(panel + static_cast<size_t>(block) * kBlock, panel_bytes, x + block * x_stride, products[turn]);
+  };
+  const auto apply = [&](auto turn, int64_t block) PM_INLINE {
+    apply_block(block, products[turn], panel + static_cast<size_t>(block) * kBlock + 8 * Tiles::kQuadBytes);
+  };
   multiply(Even{}, int64_t{0});
   for (int64_t block = 0; block < blocks; block += 2) {
     if (block + 1 < blocks) multiply(Odd{}, block + 1);
@@ -98,24 +107,17 @@ template <class V, class T, class K, int Groups>
 void tile_panel_wide(const std::byte* panel, size_t panel_bytes, int64_t blocks, const QuantBlock* x, int64_t x_stride, float* sums,
                      int64_t sums_stride) {
   using Tiles = BlockTiles<V, T, K>;
-  constexpr size_t kBlock = panel_block_bytes<V, K>();
-  typename Tiles::Sums products[2];
   typename V::F acc[Groups * kTileColumns8];
   unroll<Groups * kTileColumns8>([&](auto cell) PM_INLINE {
     acc[cell] = V::load_f(sums + cell % kTileColumns8 * sums_stride + cell / kTileColumns8 * V::kLanes);
   });
-  one_ahead(
-      blocks,
-      [&](auto turn, int64_t block) PM_INLINE {
-        Tiles::template multiply<turn, Groups>(panel + static_cast<size_t>(block) * kBlock, panel_bytes, x + block * x_stride, products[turn]);
-      },
-      [&](auto turn, int64_t block) PM_INLINE {
-        const std::byte* at = panel + static_cast<size_t>(block) * kBlock + 8 * Tiles::kQuadBytes;
+  one_ahead<V, T, K, Groups>(
+      panel, panel_bytes, blocks, x, x_stride, [&](int64_t block, const typename Tiles::Sums& products, const std::byte* at) PM_INLINE {
         BlockScales<V, K> scales[Groups];
         unroll<Groups>([&](auto g) PM_INLINE { scales[g].from_panel(at + g * panel_bytes); });
         unroll<kTileColumns8>([&](auto c) PM_INLINE {
           unroll<Groups>([&](auto g) PM_INLINE {
-            apply_scales(scales[g], x[block * x_stride + c], Tiles::sum_of(products[turn], g, c, scales[g]), acc[g * kTileColumns8 + c]);
+            apply_scales(scales[g], x[block * x_stride + c], Tiles::sum_of(products, g, c, scales[g]), acc[g * kTileColumns8 + c]);
           });
         });
       });
@@ -129,22 +131,15 @@ template <class V, class T, class K, int Groups>
 void tile_panel_few(const std::byte* panel, size_t panel_bytes, int64_t blocks, const QuantBlock* x, int64_t x_stride, int columns, float* sums,
                     int64_t sums_stride) {
   using Tiles = BlockTiles<V, T, K>;
-  constexpr size_t kBlock = panel_block_bytes<V, K>();
-  typename Tiles::Sums products[2];
-  one_ahead(
-      blocks,
-      [&](auto turn, int64_t block) PM_INLINE {
-        Tiles::template multiply<turn, Groups>(panel + static_cast<size_t>(block) * kBlock, panel_bytes, x + block * x_stride, products[turn]);
-      },
-      [&](auto turn, int64_t block) PM_INLINE {
-        const std::byte* at = panel + static_cast<size_t>(block) * kBlock + 8 * Tiles::kQuadBytes;
+  one_ahead<V, T, K, Groups>(
+      panel, panel_bytes, blocks, x, x_stride, [&](int64_t block, const typename Tiles::Sums& products, const std::byte* at) PM_INLINE {
         unroll<Groups>([&](auto g) PM_INLINE {
           BlockScales<V, K> scales;
           scales.from_panel(at + g * panel_bytes);
           for (int c = 0; c < columns; ++c) {
             float* cell = sums + c * sums_stride + g * V::kLanes;
             auto acc = V::load_f(cell);
-            apply_scales(scales, x[block * x_stride + c], Tiles::sum_of(products[turn], g, c, scales), acc);
+            apply_scales(scales, x[block * x_stride + c], Tiles::sum_of(products, g, c, scales), acc);
             V::store_f(cell, acc);
           }
         });
