@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/test_files.h"
+
 namespace pagemill {
 namespace {
 
@@ -56,8 +58,8 @@ class KeyFile : public testing::Test {
     std::ofstream(path_) << text;
     return read_key_file(path_);
   }
-  void TearDown() override { std::filesystem::remove(path_); }
-  const std::string path_ = std::filesystem::temp_directory_path() / ("pagemill-keys-" + std::to_string(getpid()));
+  const TemporaryFolder folder_;
+  const std::string path_ = folder_.path() / "keys";
 };
 
 TEST_F(KeyFile, HoldsKeysScopesAndLimits) {

@@ -8,6 +8,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/test_files.h"
+
 namespace pagemill {
 namespace {
 
@@ -25,22 +27,17 @@ TEST(Machine, ThreadsFollowTheAffinityMask) {
   ASSERT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
 }
 
-/// A root with the given files, gone with the test.
+/// A root with the given files.
 class FakeRoot {
  public:
-  FakeRoot() {
-    std::string name = (std::filesystem::temp_directory_path() / "pagemill-machine-XXXXXX").string();
-    path_ = mkdtemp(name.data());
-  }
-  ~FakeRoot() { std::filesystem::remove_all(path_); }
   void write(const std::string& name, const std::string& content) const {
-    std::filesystem::create_directories((path_ / name).parent_path());
-    std::ofstream(path_ / name) << content;
+    std::filesystem::create_directories((folder_.path() / name).parent_path());
+    std::ofstream(folder_.path() / name) << content;
   }
-  std::string path() const { return path_.string(); }
+  std::string path() const { return folder_.path().string(); }
 
  private:
-  std::filesystem::path path_;
+  TemporaryFolder folder_;
 };
 
 constexpr uint64_t kMiB = 1 << 20;

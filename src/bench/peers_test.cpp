@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/test_files.h"
 #include "bench/child.h"
 
 namespace pagemill {
@@ -62,15 +63,9 @@ std::string arguments_of(const std::filesystem::path& program) {
   return arguments;
 }
 
-/// An empty folder: what an earlier run left would be read as this one's.
-std::filesystem::path folder_of(const std::string& name) {
-  const std::filesystem::path folder = std::filesystem::path(testing::TempDir()) / ("peers_test_" + name);
-  std::filesystem::remove_all(folder);
-  return folder;
-}
-
 TEST(Peers, RunsTheProgramsWithOurShapes) {
-  const auto folder = folder_of("shapes");
+  const TemporaryFolder temporary;
+  const auto& folder = temporary.path();
   program(folder / "bin", "llama-bench", kBench, "loading ...", "-d, --n-depth");
   program(folder / "bin", "llama-batched-bench", "", kBatched);
   const auto peer = parse_peer("theirs=" + folder.string());
@@ -89,7 +84,8 @@ TEST(Peers, RunsTheProgramsWithOurShapes) {
 }
 
 TEST(Peers, APeerThatKnowsNoDepthDecodesThereInABatchOfOne) {
-  const auto folder = folder_of("depth");
+  const TemporaryFolder temporary;
+  const auto& folder = temporary.path();
   program(folder, "llama-bench", kBench, "");
   program(folder, "llama-batched-bench", "", kBatched);
   const auto peer = parse_peer("ik=" + folder.string() + ",rtr");
@@ -110,13 +106,12 @@ TEST(Peers, WhatIsNoPeerIsRefused) {
     EXPECT_EQ(peer.error().field, "--peer");
   }
   EXPECT_FALSE(parse_peer("a=~/nonexistent-folder-of-a-peer"));
-  const auto empty = folder_of("empty");
-  std::filesystem::create_directories(empty);
-  EXPECT_FALSE(parse_peer("a=" + empty.string()));
+  EXPECT_FALSE(parse_peer("a=" + TemporaryFolder().path().string())) << "an empty folder";
 }
 
 TEST(Peers, AProgramThatFailsIsNamed) {
-  const auto folder = folder_of("failing");
+  const TemporaryFolder temporary;
+  const auto& folder = temporary.path();
   program(folder, "llama-bench", "", "error: no such model", "", 3);
   PeerSpeeds speeds;
   auto result = run_peer_once(*parse_peer("a=" + folder.string()), {}, speeds);

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/test_files.h"
 #include "engine/engine.h"
 #include "format/gguf_writer.h"
 #include "format/random_model.h"
@@ -22,7 +23,8 @@ TEST(Perplexity, ReadsTheEstimateOfBothPrograms) {
 /// A model whose weights are all zero finds every token equally likely.
 TEST(Perplexity, OfAModelThatKnowsNothingIsItsVocabulary) {
   constexpr int32_t kVocab = 320;
-  const auto path = std::filesystem::path(testing::TempDir()) / "perplexity_test.gguf";
+  const TemporaryFolder folder;
+  const auto path = folder.path() / "zeros.gguf";
   const GgufHeader header = random_model_header({.architecture = "llama", .name = "zeros", .layers = 1, .hidden = 32, .ffn = 32, .heads = 2, .kv_heads = 2,
                                                  .head_dim = 16, .vocab = kVocab, .context = 64, .rope_theta = 1e4, .rms_eps = 1e-5,
                                                  .tied_embeddings = true, .pre_tokenizer = "smollm", .types = {.base = DType::f32}});
@@ -48,7 +50,6 @@ TEST(Perplexity, OfAModelThatKnowsNothingIsItsVocabulary) {
   const auto too_short = measure_perplexity(*engine, std::span(tokens).first(31), {.context = 16}, [](double) {});
   ASSERT_FALSE(too_short);
   EXPECT_EQ(too_short.error().field, "--text");
-  std::filesystem::remove(path);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "base/log.h"
+#include "base/test_files.h"
 #include "chat/ids.h"
 #include "chat/schema.h"
 
@@ -18,8 +19,7 @@ namespace {
 
 class StoreTest : public testing::Test {
  protected:
-  StoreTest() : folder_(std::filesystem::path(testing::TempDir()) / ("store-" + new_id())) { configure_log(LogLevel::off); }
-  ~StoreTest() override { std::filesystem::remove_all(folder_); }
+  StoreTest() { configure_log(LogLevel::off); }
   std::unique_ptr<Store> open() {
     auto store = Store::open(folder_);
     EXPECT_TRUE(store) << store.error().message;
@@ -31,7 +31,8 @@ class StoreTest : public testing::Test {
   }
   static int64_t count(Store& store) { return store.read([](Database& db) { return db.integer("SELECT COUNT(*) FROM meta WHERE key LIKE 'k%'"); })->value_or(-1); }
 
-  const std::filesystem::path folder_;
+  const TemporaryFolder outer_;
+  const std::filesystem::path folder_ = outer_.path() / "data";
 };
 
 TEST_F(StoreTest, AFailedWriteTakesNothingOfTheOthersWithIt) {
@@ -157,7 +158,7 @@ TEST_F(StoreTest, ADamagedDatabaseIsSaidToBe) {
 }
 
 TEST_F(StoreTest, ABackupIsAWholeDataFolder) {
-  const auto target = std::filesystem::path(testing::TempDir()) / ("backup-" + new_id());
+  const auto target = outer_.path() / "backup";
   const auto store = open();
   ASSERT_TRUE(store->write([](Database& db) { return put(db, "k1"); }));
   {
@@ -173,7 +174,6 @@ TEST_F(StoreTest, ABackupIsAWholeDataFolder) {
   EXPECT_EQ(count(**copy), 1);
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(target / "files"), {}), 1);
   copy->reset();
-  std::filesystem::remove_all(target);
 }
 
 }  // namespace

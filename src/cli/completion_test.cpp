@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "base/test_files.h"
 #include "cli/command_line.h"
 
 namespace pagemill {
@@ -13,7 +14,8 @@ namespace {
 /// What bash offers after `words`, the last of which is being typed.
 std::string offered(const std::string& words) {
   const auto line = make_command_line();
-  const std::string path = testing::TempDir() + "/completion.bash", answer = path + ".out";
+  const TemporaryFolder folder;
+  const std::string path = folder.path() / "completion.bash", answer = path + ".out";
   std::ofstream(path) << completion_script(line->root(), Shell::bash)
                       << "COMP_WORDS=(" << words << "); COMP_CWORD=$((${#COMP_WORDS[@]} - 1))\n"
                       << "compopt() { :; }\n_pagemill\nprintf '%s\\n' \"${COMPREPLY[@]}\" | sort | tr '\\n' ' '\n";

@@ -4,9 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include "base/test_files.h"
 #include "format/gguf.h"
 #include "format/random_model.h"
-#include "format/test_files.h"
 
 namespace pagemill {
 namespace {

@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/test_files.h"
 #include "format/gguf_writer.h"
-#include "format/test_files.h"
 
 namespace pagemill {
 namespace {

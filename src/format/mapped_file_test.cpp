@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "format/test_files.h"
+#include "base/test_files.h"
 
 namespace pagemill {
 namespace {

@@ -4,10 +4,10 @@
 
 #include <gtest/gtest.h>
 
+#include "base/test_files.h"
 #include "format/gguf.h"
 #include "format/quantize.h"
 #include "format/random_blocks.h"
-#include "format/test_files.h"
 
 namespace pagemill {
 namespace {

@@ -5,21 +5,23 @@
 #include <filesystem>
 #include <fstream>
 
+#include "base/test_files.h"
+
 namespace pagemill {
 namespace {
 
 class MachineSamplerTest : public testing::Test {
  protected:
-  MachineSamplerTest() : root_(testing::TempDir() + "sampler/") {
+  MachineSamplerTest() {
     std::filesystem::create_directories(root_ + "proc/self");
     write("proc/cpuinfo", "processor : 0\nmodel name\t: Test CPU 9000\n");
     write("proc/meminfo", "MemTotal:       1000 kB\nMemFree:         100 kB\nMemAvailable:    400 kB\n");
     write("proc/self/status", "Name:\tx\nVmRSS:\t     12 kB\n");
   }
-  ~MachineSamplerTest() override { std::filesystem::remove_all(root_); }
   void write(const std::string& path, const std::string& text) { std::ofstream(root_ + path) << text; }
 
-  const std::string root_;
+  const TemporaryFolder folder_;
+  const std::string root_ = folder_.path().string() + "/";
 };
 
 TEST_F(MachineSamplerTest, ReadsWhatTheKernelSays) {

@@ -5,6 +5,8 @@
 #include <fstream>
 #include <sstream>
 
+#include "base/test_files.h"
+
 namespace pagemill {
 namespace {
 
@@ -33,7 +35,8 @@ TEST(Conversation, MessagesHaveTheSystemPromptFirst) {
 }
 
 TEST(Conversation, SavesJsonAndMarkdown) {
-  const std::string json_path = testing::TempDir() + "/conversation.json", text_path = testing::TempDir() + "/conversation.md";
+  const TemporaryFolder folder;
+  const std::string json_path = folder.path() / "conversation.json", text_path = folder.path() / "conversation.md";
   ASSERT_TRUE(sample().save(json_path, "m"));
   const auto saved = parse_json(contents(json_path));
   ASSERT_TRUE(saved);

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "base/log.h"
+#include "base/test_files.h"
 #include "chat/conversations.h"
 #include "chat/ids.h"
 #include "chat/passwords.h"
@@ -205,13 +206,9 @@ class Tab {
 
 class ChatTest : public testing::Test {
  protected:
-  ChatTest() : data_dir_(std::filesystem::path(testing::TempDir()) / ("chat-" + chat::new_id())) {
+  ChatTest() {
     configure_log(LogLevel::off);
     options = chat_server_options(data_dir_);
-  }
-  ~ChatTest() override {
-    server.reset();
-    std::filesystem::remove_all(data_dir_);
   }
   void start() {
     auto started = ChatServer::start(options);
@@ -238,7 +235,8 @@ class ChatTest : public testing::Test {
     return made;
   }
 
-  const std::filesystem::path data_dir_;
+  const TemporaryFolder folder_;
+  const std::filesystem::path data_dir_ = folder_.path() / "data";
   ChatServerOptions options;
   std::unique_ptr<ChatServer> server;
 };

@@ -92,13 +92,13 @@ class EveryOperation : public testing::TestWithParam<Fault> {};
 TEST_P(EveryOperation, MayFailAndNothingAcknowledgedIsLost) {
   configure_log(LogLevel::off);
   FaultyDisk disk;
-  // In memory, where there is such a disk: what is tested is what SQLite asks of it, not how long it takes.
-  const std::filesystem::path memory = "/dev/shm", folder = (access(memory.c_str(), W_OK) == 0 ? memory : std::filesystem::path(testing::TempDir())) / ("pagemill-faults-" + chat::new_id());
+  // In memory: what is tested is what SQLite asks of the disk, not how long it takes.
+  const TemporaryFolder outer(TemporaryFolder::Where::memory);
+  const std::filesystem::path folder = outer.path() / "data";
   int nth = 1;
   while (nth < 2'000 && !run_with_fault(disk, folder, GetParam().kind, GetParam().code, nth, GetParam().lasting)) nth += GetParam().stride;
   EXPECT_GT(nth, 5) << "the workload reached the disk";
   EXPECT_LT(nth, 2'000);
-  std::filesystem::remove_all(folder);
 }
 
 INSTANTIATE_TEST_SUITE_P(Faults, EveryOperation,
@@ -247,7 +247,9 @@ std::string opened_without_rights(const std::filesystem::path& folder) {
 
 TEST(ReadOnlyFolders, AreNamedWithTheWayOut) {
   configure_log(LogLevel::off);
-  const std::filesystem::path outer = std::filesystem::path(testing::TempDir()) / ("read-only-" + chat::new_id()), folder = outer / "data";
+  const TemporaryFolder temporary;
+  const std::filesystem::path& outer = temporary.path();
+  const std::filesystem::path folder = outer / "data";
   { ASSERT_TRUE(chat::Store::open(folder)); }
   const auto expect_named = [&](const std::filesystem::path& path, const char* what) {
     const std::string said = opened_without_rights(path);
@@ -265,7 +267,6 @@ TEST(ReadOnlyFolders, AreNamedWithTheWayOut) {
   std::ofstream(outer / "file") << "x";
   expect_named(outer / "file", "a file in the folder's place");
   chmod(folder.c_str(), 0755);
-  std::filesystem::remove_all(outer);
 }
 
 }  // namespace

@@ -5,11 +5,11 @@
 
 #include "backend/cpu/reference_backend.h"
 #include "backend/cuda/cuda_backend.h"
+#include "base/test_files.h"
 #include "cuda_emulation/control.h"
 #include "engine/model_rig.h"
 #include "format/gguf.h"
 #include "format/requantize.h"
-#include "format/test_files.h"
 #include "model/golden_models.h"
 #include "support/model_bench.h"
 

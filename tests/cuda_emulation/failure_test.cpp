@@ -9,6 +9,7 @@
 
 #include "backend/cuda/cuda.h"
 #include "cuda_emulation/control.h"
+#include "base/test_files.h"
 #include "engine/engine.h"
 #include "format/random_model.h"
 
@@ -18,7 +19,8 @@ namespace {
 class FailureTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    path = std::filesystem::temp_directory_path() / ("pagemill_failure_test_" + std::to_string(getpid()) + ".gguf");
+    folder = std::make_unique<TemporaryFolder>();
+    path = folder->path() / "model.gguf";
     RandomModelSpec spec = *random_model_spec("tiny-llama");
     spec.layers = 1;
     spec.hidden = 64;
@@ -30,7 +32,7 @@ class FailureTest : public testing::Test {
     const auto written = write_random_model(spec, path);
     ASSERT_TRUE(written) << written.error().message;
   }
-  static void TearDownTestSuite() { std::filesystem::remove(path); }
+  static void TearDownTestSuite() { folder.reset(); }
 
   struct Outcome {
     bool made = false, loaded = false;
@@ -107,6 +109,7 @@ class FailureTest : public testing::Test {
     return outcome;
   }
 
+  static inline std::unique_ptr<TemporaryFolder> folder;
   static inline std::filesystem::path path;
 };
 

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <limits>
 
+#include "base/test_files.h"
 #include "format/gguf_writer.h"
 #include "format/random_model.h"
 
@@ -15,13 +16,13 @@ constexpr int32_t kVocab = 320;
 
 /// A small model whose weights are all zero, in a file of its own.
 struct EngineLoadTest : testing::Test {
-  std::filesystem::path path = std::filesystem::path(testing::TempDir()) / "engine_load_test.gguf";
+  TemporaryFolder folder;
+  std::filesystem::path path = folder.path() / "model.gguf";
   GgufHeader header = random_model_header({.architecture = "llama", .name = "zeros", .layers = 1, .hidden = 32, .ffn = 32, .heads = 2, .kv_heads = 2,
                                            .head_dim = 16, .vocab = kVocab, .context = 64, .rope_theta = 1e4, .rms_eps = 1e-5,
                                            .tied_embeddings = true, .pre_tokenizer = "smollm", .types = {.base = DType::f32}});
   EngineOptions options{.model = path, .max_num_seqs = 2, .max_num_batched_tokens = 16, .kv_cache_memory_bytes = 8u << 20};
 
-  ~EngineLoadTest() override { std::filesystem::remove(path); }
   Result<void> load() {
     PM_ASSIGN(GgufWriter writer, GgufWriter::create(path, header));
     for (const GgufHeader::Tensor& tensor : header.tensors()) PM_TRY(writer.append(std::vector<std::byte>(tensor.bytes)));

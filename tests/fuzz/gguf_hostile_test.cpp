@@ -6,8 +6,8 @@
 #include <gtest/gtest.h>
 
 #include "base/limits.h"
+#include "base/test_files.h"
 #include "format/gguf.h"
-#include "format/test_files.h"
 #include "fuzz/gguf_image.h"
 #include "support/allocation_counter.h"
 

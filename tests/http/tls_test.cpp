@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <filesystem>
 
+#include "base/test_files.h"
 #include "http/client.h"
 #include "http/raw_client.h"
 #include "http/server.h"
@@ -20,8 +21,7 @@ using test::RawClient;
 /// A self-signed certificate for 127.0.0.1 and its key, as PEM files.
 class Certificate {
  public:
-  Certificate() : folder_(std::filesystem::temp_directory_path() / ("pagemill-tls-" + std::to_string(getpid()))) {
-    std::filesystem::create_directories(folder_);
+  Certificate() {
     EVP_PKEY* const key = EVP_EC_gen("P-256");
     X509* const certificate = X509_new();
     ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
@@ -41,12 +41,11 @@ class Certificate {
     X509_free(certificate);
     EVP_PKEY_free(key);
   }
-  ~Certificate() { std::filesystem::remove_all(folder_); }
-  std::string certificate_file() const { return folder_ / "certificate.pem"; }
-  std::string key_file() const { return folder_ / "key.pem"; }
+  std::string certificate_file() const { return folder_.path() / "certificate.pem"; }
+  std::string key_file() const { return folder_.path() / "key.pem"; }
 
  private:
-  std::filesystem::path folder_;
+  TemporaryFolder folder_;
 };
 
 class TlsClient {

@@ -1,7 +1,7 @@
 // The default model against HF transformers on English, Chinese and code: as it is, and written again in other element types.
+#include "base/test_files.h"
 #include "format/gguf.h"
 #include "format/requantize.h"
-#include "format/test_files.h"
 #include "model/golden_models.h"
 #include "support/model_bench.h"
 

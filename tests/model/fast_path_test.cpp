@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/test_files.h"
 #include "format/gguf.h"
 #include "format/requantize.h"
-#include "format/test_files.h"
 #include "model/golden_models.h"
 #include "support/cpu_backends.h"
 #include "support/model_bench.h"

@@ -10,9 +10,9 @@
 
 #include "base/check.h"
 #include "base/json.h"
+#include "base/test_files.h"
 #include "format/gguf.h"
 #include "format/gguf_writer.h"
-#include "format/test_files.h"
 
 namespace pagemill {
 namespace {

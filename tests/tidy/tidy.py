@@ -182,6 +182,9 @@ def check_cpp_rules(tree):
             yield f"{path}: no #pragma once"
         if re.search(r"\bstd::(regex|wregex|basic_regex)\b|#\s*include\s*<regex>", text):
             yield f"{path}: std::regex crashes on long input"
+        is_test = path.startswith("tests/") or path.endswith("_test.cpp")
+        if is_test and re.search(r"\btesting::TempDir\(|\btemp_directory_path\(", text):
+            yield f"{path}: tests that run side by side share that folder (TemporaryFolder of base/test_files.h is one's own)"
         for match in re.finditer(r'\bgetenv\(\s*"(\w+)"', text):
             if not ALLOWED_ENVIRONMENT.match(match.group(1)):
                 yield f"{path}:{line_of(text, match)}: environment variable {match.group(1)} of our own"

@@ -110,6 +110,13 @@ class TidyTest(unittest.TestCase):
     def test_regex(self):
         self.assert_one("std::regex", **self.with_file("src/base/a.cpp", "std::regex pattern;\n"))
 
+    def test_shared_temporary_folder(self):
+        for text in ('auto f = testing::TempDir() + "/x";', "std::filesystem::temp_directory_path()"):
+            self.assert_one("run side by side", **self.with_file("tests/cli/x.cpp", text), **self.with_file("tests/cli/CMakeLists.txt", "x.cpp"))
+            self.assert_one("run side by side", **self.with_file("src/base/a_test.cpp", text),
+                            **self.with_file("src/base/CMakeLists.txt", CLEAN["src/base/CMakeLists.txt"].replace("a.cpp", "a.cpp a_test.cpp")))
+            self.assertEqual(self.violations(**self.with_file("src/base/a.cpp", text)), [])
+
     def test_own_environment_variable(self):
         self.assert_one("of our own", **self.with_file("src/base/a.cpp", 'getenv("PAGEMILL_DEBUG");\n'))
 

@@ -6,6 +6,7 @@ mod python;
 mod source;
 mod strings;
 mod time;
+mod work;
 
 use crate::error::{Error, Result, Status};
 use minijinja::syntax::SyntaxConfig;
@@ -80,7 +81,7 @@ impl Template {
             default_auto_escape: Arc::new(|_| AutoEscape::None),
         };
         let mut compiled = CompiledTemplate::new(NAME, text, &config).map_err(describe)?;
-        operators::replace(&mut compiled.instructions);
+        operators::replace(&mut compiled.instructions).map_err(describe)?;
         Ok(Template { compiled, environment: new_environment(), source })
     }
 
@@ -145,7 +146,8 @@ fn new_environment() -> Environment<'static> {
         let text = python::to_str(state, value)?;
         Ok::<_, minijinja::Error>(strings::strip(&text, chars, true, true).to_string())
     });
-    environment.add_function("raise_exception", |message: String| -> std::result::Result<Value, _> {
+    environment.add_function("raise_exception", |state: &State, message: &Value| -> std::result::Result<Value, _> {
+        let message = python::to_str(state, message)?.into_owned();
         let error = minijinja::Error::new(ErrorKind::InvalidOperation, message.clone());
         Err(error.with_source(Raised(message)))
     });

@@ -1,5 +1,6 @@
 //! Values as Python prints and reads them.
 
+use super::work::pay_for_walk;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind, State};
 use std::borrow::Cow;
@@ -7,7 +8,7 @@ use std::borrow::Cow;
 type Result<T> = std::result::Result<T, Error>;
 
 /// Deepest value that can be serialised. Python gives up at about 1000, after a stack that we do not have.
-const DEPTH_MAX: usize = 200;
+pub const DEPTH_MAX: usize = 200;
 
 /// `repr(float)`: the shortest digits that read back as the same number; exponent below 1e-4 and from 1e16 on.
 pub fn float_repr(number: f64) -> String {
@@ -51,7 +52,10 @@ pub fn to_str<'v>(state: &State, value: &'v Value) -> Result<Cow<'v, str>> {
             repr(state, value, 0, &mut out)?;
             out
         }
-        _ => value.to_string(),
+        _ => {
+            pay_for_walk(state, value)?;
+            value.to_string()
+        }
     }))
 }
 
@@ -91,6 +95,7 @@ fn repr(state: &State, value: &Value, depth: usize, out: &mut String) -> Result<
         }
         // minijinja writes strings as Python does.
         _ => {
+            pay_for_walk(state, value)?;
             let text = format!("{value:?}");
             state.consume_fuel((text.len() / 64) as u64)?;
             out.push_str(&text);
@@ -129,7 +134,7 @@ pub fn tojson(state: &State, value: &Value, kwargs: Kwargs) -> Result<Value> {
     Ok(Value::from(writer.out))
 }
 
-fn failure(message: impl Into<String>) -> Error {
+pub fn failure(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, message.into())
 }
 

@@ -1,5 +1,6 @@
 //! Python's string methods where they differ from Rust's idea of them or from what `pycompat` has.
 
+use super::work::{is_container, pay_for_search, pay_for_walk};
 use minijinja::value::{from_args, Tuple, Value, ValueKind};
 use minijinja::{Error, ErrorKind, State};
 use minijinja_contrib::pycompat::unknown_method_callback;
@@ -22,6 +23,10 @@ pub fn strip<'t>(text: &'t str, chars: Option<&str>, left: bool, right: bool) ->
 
 /// Called for a method that the value itself does not have.
 pub fn call_method(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+    args.iter().filter(|argument| is_container(argument)).try_for_each(|argument| pay_for_walk(state, argument))?;
+    if let (ValueKind::Seq, Some(item)) = (value.kind(), args.first()) {
+        pay_for_search(state, item, value)?;
+    }
     if let (ValueKind::String, Some(text)) = (value.kind(), value.as_str()) {
         if method == "format" {
             pay_for_format(state, text)?;

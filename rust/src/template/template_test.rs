@@ -39,6 +39,20 @@ fn hostile_templates_end_in_errors() {
         "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = ns.s ~ ns.s %}{% endfor %}".into(),
         "{% set ns = namespace(s='x') %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}".into(),
         "{% set ns = namespace(s=[1]) %}{% for i in range(60) %}{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s|length }}{{ ns.s }}".into(),
+        // Values that are small to make and large to walk: lists in lists, lazy lists over lazy lists.
+        "{% set ns = namespace(s=[1]) %}{% for i in range(40) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s|string }}".into(),
+        "{% set ns = namespace(s={}) %}{% for i in range(40) %}{% set ns.s = {'a': ns.s, 'b': ns.s} %}{% endfor %}{{ {ns.s: 1} }}".into(),
+        "{% set ns = namespace(s=(1,)) %}{% for i in range(40) %}{% set ns.s = (ns.s, ns.s) %}{% endfor %}{% if ns.s == 1 == 2 %}{% endif %}".into(),
+        "{% set ns = namespace(s=[1]) %}{% for i in range(20) %}{% set ns.s = ns.s + ns.s %}{% endfor %}{% for i in range(99999) %}{% set ns.s = ns.s + [1] %}{% endfor %}".into(),
+        "{% set ns = namespace(s=range(9999)|list) %}{% for i in range(9999) %}{% set ns.s = ns.s * 1 %}{% endfor %}{% for x in ns.s %}{% endfor %}".into(),
+        "{% set ns = namespace(s=range(9999)|list) %}{% for i in range(9999) %}{% set ns.s = ns.s[0:] %}{% endfor %}{% for x in ns.s %}{% endfor %}".into(),
+        "{% set l = range(99999)|list %}{% for i in range(9999) %}{% set a = l[99998:]|length %}{% endfor %}".into(),
+        "{% set l = [range(99999)|list] %}{% set m = [range(99999)|list] %}{% for i in range(99999) %}{% set a = l == m %}{% endfor %}".into(),
+        "{% set l = [range(99999)|list] %}{% set m = range(99999)|list %}{% for i in range(99999) %}{% set a = m in l %}{% endfor %}".into(),
+        "{% set l = range(99999)|list %}{% for i in range(99999) %}{% set a = l.count(1) %}{% endfor %}".into(),
+        "{% set l = 'x' * 999999 %}{% for i in range(99999) %}{% if l is lower %}{% endif %}{% endfor %}".into(),
+        "{% set l = 'x' * 999999 %}{% set m = 'x' * 999999 %}{% for i in range(99999) %}{% set a = l < m %}{% endfor %}".into(),
+        format!("{{{{ [{}] }}}}", "x,".repeat(70_000)),
         "{{ 'x' * 1000000000 }}".into(),
         "{{ [0] * 1000000000 }}".into(),
         "{{ 'x'.replace('', 'y' * 90000).replace('y', 'z' * 90000)|length }}".into(),
@@ -146,6 +160,53 @@ fn many_messages_fit_the_budget() {
     let source = "{% for m in messages %}{% if m.role == 'user' and loop.index0 % 2 == 0 %}{{ '<|im_start|>' + m['role'] + '\n' + m['content']|trim + '<|im_end|>\n' }}{% else %}{{ m.content }}{% endif %}{% endfor %}";
     let text = Template::compile(source).unwrap().render(&request(&messages, 16 << 20)).unwrap();
     assert!(text.len() > 500_000);
+    let collected = "{% set ns = namespace(x=[]) %}{% for m in messages %}{% set ns.x = ns.x + [m] %}{% endfor %}{{ ns.x|length }} {{ ns.x[-1].role }} {{ ns.x[9998:]|length }}";
+    assert_eq!(Template::compile(collected).unwrap().render(&request(&messages, 1000)).unwrap(), "10000 user 2");
+}
+
+#[test]
+fn operators_do_what_python_does() {
+    let items = |n: usize| format!("(range({n})|list)");
+    let long = format!("{} + {} + [7]", items(100), items(30));
+    for (expression, expected) in [
+        ("one + two + [] + [4]", "[1, 2, 4]"),
+        ("pair + pair", "(1, 2, 1, 2)"),
+        ("[] + []", "[]"),
+        ("(one + two)[-1]", "2"),
+        ("(one + two) == [1, 2]", "True"),
+        ("(one + two) is sequence", "True"),
+        ("2 in one + two", "True"),
+        ("(one + ['a'])|tojson", "[1, \"a\"]"),
+        ("(two + one)|sort", "[1, 2]"),
+        ("(one + two)[::-1]", "[2, 1]"),
+        ("(two * 3)[1:]", "[2, 2]"),
+        ("pair[1:]", "(2,)"),
+        ("[1, 2, 3][:-1]|tojson", "[1, 2]"),
+        ("one[5:]", "[]"),
+        ("ab[1:]", "b"),
+        ("(one + two) * 2", "[1, 2, 1, 2]"),
+        ("2 * one", "[1, 1]"),
+        ("one * -1", "[]"),
+        ("pair * 2", "(1, 2, 1, 2)"),
+        ("ab * 2", "abab"),
+        ("two[0] * 1.5 + one[0] * 3", "6.0"),
+        ("6 * 7", "42"),
+        ("2 * 1.5", "3.0"),
+        ("'a' ~ 1 ~ 1.0 ~ true ~ none ~ [1, 'b'] ~ {'a': 1.0}", "a11.0TrueNone[1, 'b']{'a': 1.0}"),
+        ("1 < 2 < 3", "True"),
+        ("[1, 2] < [1, 3]", "True"),
+        ("'b' >= 'a' and 1 != 2 and 1 <= 1 and 2 > 1", "True"),
+        ("'a' in 'cat' and 'a' in ['a'] and 'a' in {'a': 1} and 'b' not in ['a']", "True"),
+        ("{'b': 1, 'a': [2]}", "{'b': 1, 'a': [2]}"),
+        ("'Ab' is lower or 'AB' is not upper or '1' is lower", "False"),
+        ("'ab' is lower and 'A1' is upper", "True"),
+    ] {
+        let prelude = "{% set one = [1] %}{% set two = [2] %}{% set pair = (1, 2) %}{% set ab = 'ab' %}"; // what is constant is computed while compiling
+        assert_eq!(render(&format!("{prelude}{{{{ {expression} }}}}")).unwrap(), expected, "{expression}");
+    }
+    assert_eq!(render(&format!("{{% set l = {long} %}}{{{{ l|length }}}} {{{{ l[99] }}}} {{{{ l[100] }}}} {{{{ l[129] }}}} {{{{ l[130] }}}}")).unwrap(), "131 99 0 29 7");
+    // A list that was added to stays as it was.
+    assert_eq!(render("{% set a = [1] + [2] %}{% set b = a + [3] %}{% set c = a + [4] %}{{ a }}{{ b }}{{ c }}").unwrap(), "[1, 2][1, 2, 3][1, 2, 4]");
 }
 
 #[test]

@@ -1,6 +1,10 @@
-// Files for tests: a folder that goes away with its test.
+// Files for tests: a folder of its own that goes away with its test. ctest runs tests of one program side by side, so a fixed name in
+// the folder for temporary files is shared with the next test.
 #pragma once
 
+#include <unistd.h>
+
+#include <cstdint>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -14,8 +18,12 @@ namespace pagemill {
 
 class TemporaryFolder {
  public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "pagemill-test-XXXXXX").string();
+  /// `memory`: on a disk in memory, where there is one.
+  enum class Where : uint8_t { disk, memory };
+  explicit TemporaryFolder(Where where = Where::disk) {
+    const std::filesystem::path memory = "/dev/shm";
+    const bool in_memory = where == Where::memory && access(memory.c_str(), W_OK) == 0;
+    std::string name = ((in_memory ? memory : std::filesystem::temp_directory_path()) / "pagemill-test-XXXXXX").string();
     PM_CHECK(mkdtemp(name.data()) != nullptr);
     path_ = name;
   }
