@@ -88,3 +88,15 @@ pip_download() {
   TMPDIR=$directory "$PM_PYTHON" -m pip download --no-cache-dir --no-deps --only-binary=:all: --progress-bar off \
     --disable-pip-version-check --retries 5 --dest "$directory" "$@"
 }
+
+# write_table NAME TABLE: puts it between the comments "NAME table" and "end of the NAME table" of docs/kernels.md.
+write_table() {
+  python3 - "$PM_ROOT/docs/kernels.md" "$1" "$2" <<'PYTHON'
+import pathlib, sys
+path, name, table = pathlib.Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+begin, end = f"<!-- {name} table -->\n", f"<!-- end of the {name} table -->"
+before, rest = path.read_text().split(begin, 1)
+after = rest.split(end, 1)[1]
+path.write_text(f"{before}{begin}{table}\n{end}{after}")
+PYTHON
+}

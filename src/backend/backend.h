@@ -73,8 +73,9 @@ struct WeightBytes {
   std::span<const std::byte> bytes;  // stays mapped as long as the Weight lives, so a backend may use it in place
   /// Rows permuted from interleaved to half-split rotary order, heads of this size (formats.md "Q/K permutation"); 0 = as they are.
   int64_t unpermute_head_dim = 0;
-  /// `bytes` map a file and are never written: a backend that has copied them may tell the system to drop their pages.
-  bool mapped_file = false;
+  /// Copies a part of `bytes`, which begins at `from`, out of the file without mapping its pages; false where it cannot, and null where
+  /// there is no file: then it is to be had from `bytes`. From any thread.
+  std::function<bool(const std::byte* from, std::span<std::byte> to)> read{};
 };
 
 /// The KV pool: every layer's blocks. What lies inside a block is the backend's business.

@@ -23,7 +23,10 @@ class Storage {
 
   const std::string& name() const { return name_; }
   std::span<const std::byte> bytes() const { return mapping_ ? mapping_->bytes() : std::as_bytes(std::span(*image_)); }
-  bool mapped() const { return mapping_ != nullptr; }
+  bool read(const std::byte* from, std::span<std::byte> to) const {
+    const std::span<const std::byte> all = bytes();
+    return mapping_ && std::greater_equal<>()(from, all.data()) && std::less<>()(from, all.data() + all.size()) && mapping_->read(from, to);
+  }
   Result<void> check_intact() const { return mapping_ ? mapping_->check_intact() : Result<void>(); }
 
  private:
@@ -62,7 +65,9 @@ class GgufSource final : public WeightSource {
     return found == index_.end() ? nullptr : &tensors_[found->second];
   }
 
-  bool mapped() const override { return std::all_of(storages_.begin(), storages_.end(), [](const Storage& s) { return s.mapped(); }); }
+  bool read(const std::byte* from, std::span<std::byte> to) const override {
+    return std::any_of(storages_.begin(), storages_.end(), [&](const Storage& s) { return s.read(from, to); });
+  }
 
   Result<void> check_intact() const override {
     for (const Storage& storage : storages_) PM_TRY(storage.check_intact());

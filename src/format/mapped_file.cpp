@@ -142,6 +142,18 @@ MappedFile::~MappedFile() {
   close(descriptor_);
 }
 
+bool MappedFile::read(const std::byte* from, std::span<std::byte> to) const {
+  auto offset = static_cast<off_t>(from - bytes_.data());
+  while (!to.empty()) {
+    const ssize_t count = pread(descriptor_, to.data(), to.size(), offset);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) return false;
+    to = to.subspan(static_cast<size_t>(count));
+    offset += count;
+  }
+  return true;
+}
+
 Result<void> MappedFile::check_intact() const {
   if (guards[guard_].damaged.load(std::memory_order_acquire))
     return fail(ErrorCode::io, fmt::format("{}: the file was truncated or became unreadable while in use; load the model again", name_));

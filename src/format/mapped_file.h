@@ -25,6 +25,9 @@ class MappedFile {
 
   const std::string& name() const { return name_; }
   std::span<const std::byte> bytes() const { return bytes_; }
+  /// Copies the part of bytes() that begins at `from` without mapping a page of it. False where the file does not give all of it:
+  /// then `to` holds anything.
+  bool read(const std::byte* from, std::span<std::byte> to) const;
 
   /// An error that names the file once it is shorter than it was when opened, or a page of it could not be read.
   Result<void> check_intact() const;

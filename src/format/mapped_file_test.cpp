@@ -38,6 +38,21 @@ TEST(MappedFile, TruncationWhileMappedReadsAsZerosAndIsReported) {
   EXPECT_THAT(intact.error().message, testing::StartsWith(path.string() + ": the file was truncated"));
 }
 
+TEST(MappedFile, ReadsPartsWithoutMappingThem) {
+  const TemporaryFolder folder;
+  std::string text(100'000, '\0');
+  std::iota(text.begin(), text.end(), '\0');
+  const auto path = folder.write("m", text);
+  const auto file = MappedFile::open(path);
+  ASSERT_TRUE(file);
+  std::string part(70'000, 'x');
+  ASSERT_TRUE((*file)->read((*file)->bytes().data() + 20'001, std::as_writable_bytes(std::span(part))));
+  EXPECT_EQ(part, text.substr(20'001, part.size()));
+  std::filesystem::resize_file(path, 50'000);
+  EXPECT_FALSE((*file)->read((*file)->bytes().data() + 20'001, std::as_writable_bytes(std::span(part))));
+  EXPECT_FALSE((*file)->check_intact());
+}
+
 TEST(MappedFile, TruncationIsReportedBeforeAnybodyReads) {
   const TemporaryFolder folder;
   // Within a page: no access of the mapping faults, the rest of the page reads as zeros.

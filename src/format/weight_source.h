@@ -71,8 +71,9 @@ class WeightSource {
   virtual const TensorView* find_tensor(std::string_view name) const = 0;
   virtual std::span<const TensorView> tensors() const = 0;
 
-  /// Whether tensors' bytes are mapped files that are never written: their pages may be dropped and come back by themselves.
-  virtual bool mapped() const { return false; }
+  /// Copies a part of a tensor's bytes, which begins at `from`, out of its file without mapping the pages: who copies everything once
+  /// saves mapping it and its memory. False where that is not possible; the bytes themselves say what is there then.
+  virtual bool read(const std::byte* /*from*/, std::span<std::byte> /*to*/) const { return false; }
 
   /// An error once any part of the mapped files has been found missing (truncated while mapped). Pages that went
   /// missing read as zeros; a step that ran meanwhile is worthless. Cheap: call it after every step.

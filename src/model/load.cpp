@@ -76,7 +76,8 @@ Result<std::unique_ptr<Model>> Model::load(const WeightSource& source, Backend& 
   PM_TRY(backend.reserve_weights(state->memory.weights_bytes));
   for (size_t i = 0; i < manifest.size(); ++i) {
     const WeightSpec& spec = manifest[i];
-    const WeightBytes bytes{spec.name, tensors[i]->dtype, spec.out, spec.in, tensors[i]->bytes, spec.unpermute_head_dim, source.mapped()};
+    const WeightBytes bytes{spec.name, tensors[i]->dtype, spec.out, spec.in, tensors[i]->bytes, spec.unpermute_head_dim,
+                            [&source](const std::byte* from, std::span<std::byte> to) { return source.read(from, to); }};
     auto weight = backend.prepare_weight(bytes);
     if (!weight) return tl::unexpected(std::move(weight).error().within(fmt::format("{}: tensor {}", source.name(), spec.name)));
     spec.place(state->weights) = weight->get();

@@ -3,6 +3,9 @@
 
     load.py --port 8000 --vocab 152064 --streams 1,5,16,64,256 --prompt 512 --output 256 --csv streams.csv
 
+Works with any server of OpenAI's protocol that takes prompts of token ids and ignore_eos (vLLM, llama-server). One that does not return token ids is
+believed the number of tokens in its usage, and each of its events counts as one in the times.
+
 A round of N streams starts N requests together and ends with the last of them; few streams run more rounds. Output tokens/s is all tokens of
 a round over its whole time, prompts included; times to the first token and between tokens are as a client sees them.
 """
@@ -25,7 +28,7 @@ class Stream:
         random_ = random.Random(seed)
         body = json.dumps({
             "model": options.model, "prompt": [random_.randrange(options.vocab) for _ in range(options.prompt)], "max_tokens": options.output,
-            "ignore_eos": True, "temperature": 0, "stream": True, "return_token_ids": True,
+            "ignore_eos": True, "temperature": 0, "stream": True, "return_token_ids": True, "stream_options": {"include_usage": True},
         }).encode()
         self.request = (b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nConnection: close\r\n"
                         b"Content-Length: %d\r\n\r\n" % len(body)) + body
@@ -49,8 +52,8 @@ class Stream:
         return True
 
     def result(self):
-        """(time, tokens) of every event that brought some; parsed when all is over, so that parsing disturbs nobody."""
-        events, at, text = [], 0, bytes(self.data)
+        """When it began, (time, tokens) of every event that brought some, all tokens, whether it is whole; parsed when all is over, so that parsing disturbs nobody."""
+        events, at, text, total = [], 0, bytes(self.data), None
         status = text[9:12]
         piece = 0
         while True:
@@ -60,12 +63,16 @@ class Stream:
             end = text.find(b"\n", found)
             while piece + 1 < len(self.pieces) and self.pieces[piece + 1] <= found:
                 piece += 1
-            choices = json.loads(text[found + 6:end]).get("choices") or [{}]
-            count = len(choices[0].get("token_ids") or [])
+            event = json.loads(text[found + 6:end])
+            total = (event.get("usage") or {}).get("completion_tokens", total)
+            choice = (event.get("choices") or [{}])[0]
+            count = len(choice["token_ids"] or []) if "token_ids" in choice else int(bool(choice.get("text")))
             if count:
                 events.append((self.times[piece], count))
             at = end
-        return self.began, events, status == b"200" and b"data: [DONE]" in text
+        if total is None:
+            total = sum(count for _, count in events)
+        return self.began, events, total, status == b"200" and b"data: [DONE]" in text
 
 
 def work(options, seeds, barrier, results):
@@ -98,13 +105,13 @@ def run_round(options, streams, seed):
     answers = [answer for _ in children for answer in results.get(timeout=options.timeout)]
     for child in children:
         child.join()
-    errors = sum(1 for _, events, whole in answers if not whole or sum(count for _, count in events) != options.output)
-    answers = [(began, events) for began, events, _ in answers if events]
+    errors = sum(1 for _, _, total, whole in answers if not whole or total != options.output)
+    tokens = sum(total for _, events, total, _ in answers if events)
+    answers = [(began, events) for began, events, _, _ in answers if events]
     if not answers:
         return None, errors
     first = [1e3 * (events[0][0] - began) for began, events in answers]
     gaps = [1e3 * (b[0] - a[0]) for _, events in answers for a, b in zip(events, events[1:])]
-    tokens = sum(count for _, events in answers for _, count in events)
     seconds = max(events[-1][0] for _, events in answers) - min(began for began, _ in answers)
     return (seconds, tokens, tokens / seconds, quantile(first, 0.5), max(first), quantile(gaps, 0.5), quantile(gaps, 0.99), max(gaps, default=0),
             tokens / sum(len(events) for _, events in answers)), errors

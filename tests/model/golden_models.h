@@ -1,7 +1,6 @@
 // The models that goldens exist for.
 #pragma once
 
-#include <cstdlib>
 #include <filesystem>
 #include <string>
 
@@ -20,12 +19,6 @@ inline GoldenLogits golden_logits(const std::string& model) {
   return golden.value_or(GoldenLogits{});
 }
 
-/// Where script/setup keeps the default model.
-inline std::filesystem::path default_model_path() {
-  const char *cache = std::getenv("XDG_CACHE_HOME"), *home = std::getenv("HOME");
-  const std::filesystem::path base = cache != nullptr && *cache != 0 ? std::filesystem::path(cache)
-                                                                     : std::filesystem::path(home == nullptr ? "" : home) / ".cache";
-  return base / "pagemill/models/SmolLM2-135M-Instruct.Q4_1.gguf";
-}
+using test::default_model_path;
 
 }  // namespace pagemill

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "backend/cpu/reference_weight.h"
 #include "base/dequantize.h"
 #include "base/quant_blocks.h"
 #include "base/rng.h"
@@ -181,6 +182,32 @@ TEST_F(Linear, PackingLosesNoBit) {
         weight->dequantize(n, row.data());
         ASSERT_EQ(std::memcmp(row.data(), expected.data() + n * in, row.size() * sizeof(float)), 0)
             << name_of(*kernels) << ' ' << to_string(type) << " row " << n;
+      }
+    }
+  }
+}
+
+TEST_F(Linear, PackingReadsTheFileWhereItCan) {
+  const int64_t in = 768, out = 640;  // several tasks, and heads of 96 rows, which no vector's lanes divide evenly into tasks
+  for (const int64_t head_dim : {0, 64, 96, 160}) {
+    const int64_t rows = head_dim == 96 ? 576 : out;
+    const Bytes bytes = random_matrix(DType::q8_0, rows, in, 7), nothing(bytes.size());
+    const Floats expected = dequantized(DType::q8_0, bytes, rows, in);
+    for (const bool readable : {true, false}) {
+      // What is read lies elsewhere than what is mapped: only the right one of them holds the weight.
+      const std::span<const std::byte> mapped = readable ? nothing : bytes;
+      const auto read = [&](const std::byte* from, std::span<std::byte> to) {
+        const auto at = static_cast<size_t>(from - mapped.data());
+        EXPECT_LE(at + to.size(), mapped.size());
+        std::copy_n((readable ? bytes : nothing).data() + at, to.size(), to.data());
+        return readable;
+      };
+      const auto weight = PackedWeight::make({"w", DType::q8_0, rows, in, mapped, head_dim, read}, plain_linear_kernels(8, false), pool_, arena_).value();
+      Floats row(static_cast<size_t>(in));
+      for (int64_t n = 0; n < rows; ++n) {
+        weight->dequantize(n, row.data());
+        const int64_t in_file = head_dim == 0 ? n : interleaved_row(n, head_dim);
+        ASSERT_EQ(std::memcmp(row.data(), expected.data() + in_file * in, row.size() * sizeof(float)), 0) << head_dim << (readable ? " read" : " mapped") << " row " << n;
       }
     }
   }

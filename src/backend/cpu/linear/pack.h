@@ -1,5 +1,5 @@
-// From the file's blocks to packed groups (formats.h) and back to f32. Bound by memory: four codes are handled as one 32-bit word,
-// four words at once.
+// From the file's blocks to packed groups (formats.h) and back to f32. Four codes are handled as one 32-bit word, four words at
+// once, and four lanes are stored together, transposed: a load is bound by this.
 #pragma once
 
 #include <cstring>
@@ -131,6 +131,44 @@ inline void pack_entry(const std::byte* from, int lane, std::byte* entry) {
   }
 }
 
+/// Word v of four lanes' blocks → bytes 16 … of vector v, for all v of a block. `to` is the first lane's place in vector 0.
+template <int kLanes, int kVectors>
+PM_INLINE inline void store_four_lanes(const uint32_t (&words)[4][8], std::byte* to) {
+  const auto store = [&](Words v, int vector) PM_INLINE { std::memcpy(to + vector * 4 * kLanes, &v, sizeof v); };
+  constexpr int kSquares = kVectors / 4;
+  for (int square = 0; square < kSquares; ++square) {
+    Words v[4];
+    for (int lane = 0; lane < 4; ++lane) std::memcpy(&v[lane], words[lane] + 4 * square, sizeof v[lane]);
+    const Words low01 = __builtin_shuffle(v[0], v[1], Words{0, 4, 1, 5}), low23 = __builtin_shuffle(v[2], v[3], Words{0, 4, 1, 5});
+    const Words high01 = __builtin_shuffle(v[0], v[1], Words{2, 6, 3, 7}), high23 = __builtin_shuffle(v[2], v[3], Words{2, 6, 3, 7});
+    store(__builtin_shuffle(low01, low23, Words{0, 1, 4, 5}), 4 * square);
+    store(__builtin_shuffle(low01, low23, Words{2, 3, 6, 7}), 4 * square + 1);
+    store(__builtin_shuffle(high01, high23, Words{0, 1, 4, 5}), 4 * square + 2);
+    store(__builtin_shuffle(high01, high23, Words{2, 3, 6, 7}), 4 * square + 3);
+  }
+  for (int v = 4 * kSquares; v < kVectors; ++v) store(Words{words[0][v], words[1][v], words[2][v], words[3][v]}, v);
+}
+
+/// Lanes first … first + 3 of a block of the file; a row that is not there leaves its place as it is.
+template <class V, class Fmt>
+PM_INLINE inline void pack_four_lanes(const std::byte* const (&from)[4], int first, int subs, uint32_t bias, std::byte* entry, std::byte* q) {
+  for (int i = 0; i < 4; ++i)
+    if (from[i] != nullptr) pack_entry<V::kLanes, Fmt>(from[i], first + i, entry);
+  const bool all = from[0] && from[1] && from[2] && from[3];
+  for (int sub = 0; sub < subs; ++sub) {
+    uint32_t words[4][8];
+    std::byte* to = q + static_cast<size_t>(sub) * Layout<V, Fmt>::kBlockBytes + 4 * first;
+    for (int i = 0; i < 4; ++i)
+      if (all || from[i] != nullptr) block_words<Fmt>(from[i], sub, bias, words[i]);
+    if (all) {
+      store_four_lanes<V::kLanes, Fmt::vectors>(words, to);
+      continue;
+    }
+    for (int i = 0; i < 4; ++i)
+      for (int v = 0; from[i] != nullptr && v < Fmt::vectors; ++v) std::memcpy(to + v * 4 * V::kLanes + 4 * i, words[i] + v, 4);
+  }
+}
+
 template <class V, class Fmt>
 void pack(const std::byte* const* rows, int64_t in, std::byte* group) {
   using L = Layout<V, Fmt>;
@@ -140,17 +178,9 @@ void pack(const std::byte* const* rows, int64_t in, std::byte* group) {
   std::byte* q = group + L::header_bytes(in);
   for (int64_t block = 0; block < in / (32 * kSubs); ++block, q += kSubs * L::kBlockBytes) {
     std::byte* entry = group + static_cast<size_t>(block) * L::kEntryBytes;
-    for (int lane = 0; lane < V::kLanes; ++lane) {
-      if (rows[lane] == nullptr) continue;
-      const std::byte* from = rows[lane] + block * type.block_bytes;
-      pack_entry<V::kLanes, Fmt>(from, lane, entry);
-      for (int sub = 0; sub < kSubs; ++sub) {
-        uint32_t words[8];
-        block_words<Fmt>(from, sub, bias, words);
-        std::byte* to = q + static_cast<size_t>(sub) * L::kBlockBytes + 4 * lane;
-        for (int v = 0; v < Fmt::vectors; ++v) std::memcpy(to + v * 4 * V::kLanes, words + v, 4);
-      }
-    }
+    const auto block_of = [&](int lane) { return rows[lane] == nullptr ? nullptr : rows[lane] + block * type.block_bytes; };
+    for (int lane = 0; lane < V::kLanes; lane += 4)
+      pack_four_lanes<V, Fmt>({block_of(lane), block_of(lane + 1), block_of(lane + 2), block_of(lane + 3)}, lane, kSubs, bias, entry, q);
   }
 }
 

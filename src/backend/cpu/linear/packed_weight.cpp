@@ -2,6 +2,9 @@
 
 #include <sys/mman.h>
 
+#include <numeric>
+#include <vector>
+
 #include "backend/cpu/memory.h"
 #include "backend/cpu/reference_weight.h"
 #include "base/check.h"
@@ -12,7 +15,7 @@ namespace {
 constexpr size_t kAlign = 64;
 constexpr size_t kHugePage = 2u << 20;
 constexpr size_t kChunkBytes = 64u << 20;
-constexpr size_t kTaskBytes = 1u << 20;  // of the source, that a task packs
+constexpr size_t kTaskBytes = 256u << 10;  // of the source, that a task packs: stays in the second-level cache between being read and packed
 
 size_t rounded(size_t bytes, size_t to) { return (bytes + to - 1) / to * to; }
 
@@ -35,12 +38,11 @@ GroupShape group_shape(const LinearKernels& kernels, DType dtype, int64_t out, i
   return shape;
 }
 
-/// Whole pages inside of [begin, end).
-std::span<const std::byte> whole_pages(const std::byte* begin, const std::byte* end) {
-  constexpr uintptr_t kPage = 4096;
-  const uintptr_t first = (reinterpret_cast<uintptr_t>(begin) + kPage - 1) / kPage * kPage, last = reinterpret_cast<uintptr_t>(end) / kPage * kPage;
-  if (last <= first) return {};
-  return {reinterpret_cast<const std::byte*>(first), last - first};
+/// Rows first … last - 1 of the weight: read from the file into `buffer`, which they fit, else as they lie in memory.
+const std::byte* file_rows(const WeightBytes& weight, int64_t first, int64_t last, size_t row_size, std::byte* buffer) {
+  const std::byte* from = weight.bytes.data() + static_cast<size_t>(first) * row_size;
+  if (weight.read && weight.read(from, {buffer, static_cast<size_t>(last - first) * row_size})) return buffer;
+  return from;
 }
 
 }  // namespace
@@ -113,24 +115,28 @@ void PackedWeight::pack(const WeightBytes& weight, ComputePool& pool) {
   const auto packer = traits(source_dtype).quantized ? kernels_->quantized[static_cast<int>(source_dtype)].pack
                                                      : kernels_->floats[static_cast<int>(source_dtype)].pack;
   PM_CHECK(weight.unpermute_head_dim == 0 || (weight.unpermute_head_dim % 2 == 0 && out % weight.unpermute_head_dim == 0), "{}", weight.name);
-  const int64_t per_task = std::max<int64_t>(1, static_cast<int64_t>(kTaskBytes / (row_size * static_cast<size_t>(lanes_))));
-  pool.run((groups_ + per_task - 1) / per_task, [&](int64_t task, int) {
+  // Permutation stays within a head: a task packs whole ones, so that its rows lie together in the file.
+  const int64_t head_groups = weight.unpermute_head_dim == 0 ? 1 : std::lcm(weight.unpermute_head_dim, int64_t{lanes_}) / lanes_;
+  const auto fitting = static_cast<int64_t>(kTaskBytes / (row_size * static_cast<size_t>(lanes_)));
+  const int64_t per_task = std::max<int64_t>(1, fitting / head_groups) * head_groups;
+  // Read, not mapped: mapping and giving back a page costs more than copying it, and weights are never held twice.
+  std::vector<std::unique_ptr<std::byte[]>> buffers(static_cast<size_t>(pool.threads()));
+  pool.run((groups_ + per_task - 1) / per_task, [&](int64_t task, int thread) {
     const int64_t begin = task * per_task, end = std::min(groups_, begin + per_task);
+    const int64_t first = begin * lanes_, last = std::min(end * lanes_, out);
+    auto& buffer = buffers[static_cast<size_t>(thread)];
+    if (!buffer) buffer = std::make_unique_for_overwrite<std::byte[]>(static_cast<size_t>(per_task * lanes_) * row_size);
+    const std::byte* from = file_rows(weight, first, last, row_size, buffer.get());
     for (int64_t index = begin; index < end; ++index) {
       const std::byte* rows[kFloatLanes] = {};
       for (int64_t lane = 0; lane < lanes_ && index * lanes_ + lane < out; ++lane) {
         const int64_t n = index * lanes_ + lane;
         const int64_t in_file = weight.unpermute_head_dim == 0 ? n : interleaved_row(n, weight.unpermute_head_dim);
-        rows[lane] = weight.bytes.data() + static_cast<size_t>(in_file) * row_size;
+        rows[lane] = from + static_cast<size_t>(in_file - first) * row_size;
       }
       packer(rows, in, piece_.data + static_cast<size_t>(index) * group_bytes_);
     }
   });
-  if (weight.mapped_file) {
-    // Nobody reads them again; the file's cache keeps them for the next start.
-    const auto pages = whole_pages(weight.bytes.data(), weight.bytes.data() + weight.bytes.size());
-    if (!pages.empty()) madvise(const_cast<std::byte*>(pages.data()), pages.size(), MADV_DONTNEED);
-  }
 }
 
 void PackedWeight::dequantize(int64_t n, float* row) const {
