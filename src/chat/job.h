@@ -13,6 +13,7 @@
 namespace pagemill::chat {
 
 constexpr std::chrono::milliseconds kSaveEvery{1'000};
+constexpr std::chrono::seconds kEndWait{5};  // for a disk that takes an end slowly
 
 struct Jobs::Job {
   JobRequest request;
@@ -34,6 +35,7 @@ struct Jobs::Job {
   Clock::time_point opened, last_token, delta_at, saved_at, status_at;
   std::optional<Clock::time_point> first_token;
   Message end;                                         // how it ended
+  bool ending = false;                                 // it has ended, and that is being written down; under mutex
   bool unsaved = false;                                // it has ended, and the disk does not take it yet; under mutex
   std::string shown_error;                             // then: why; under mutex
   Clock::time_point retry_at;

@@ -132,8 +132,10 @@ void Jobs::stop_user(const std::string& user_id) {
 }
 
 bool Jobs::busy(const std::string& conversation_id) const {
-  std::lock_guard lock(mutex_);
-  return std::any_of(jobs_.begin(), jobs_.end(), [&](const auto& entry) { return !entry.second->unsaved && entry.second->request.conversation_id == conversation_id; });
+  std::unique_lock lock(mutex_);
+  const auto any = [&](auto&& is) { return std::any_of(jobs_.begin(), jobs_.end(), [&](const auto& entry) { return entry.second->request.conversation_id == conversation_id && is(*entry.second); }); };
+  ended_.wait_for(lock, kEndWait, [&] { return !any([](const Job& job) { return job.ending; }); });
+  return any([](const Job& job) { return !job.unsaved; });
 }
 
 bool Jobs::closing_asked() const {

@@ -6,6 +6,7 @@
 // memory and offered again every second; an answer that ends meanwhile is shown as failed (`storage`) until the disk takes it.
 #pragma once
 
+#include <condition_variable>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -50,6 +51,8 @@ class Jobs {
   void stop(const std::string& generation_id);
   void stop_conversation(const std::string& conversation_id);
   void stop_user(const std::string& user_id);
+  /// Whether this conversation is being answered. Waits for an end that is being written down: whoever has read it may go on, and where
+  /// this is false, what is read next is whole.
   bool busy(const std::string& conversation_id) const;
   /// Puts the text of running jobs, and of those that the disk has not taken, into messages just read from the store.
   void overlay(std::vector<Message>& messages) const;
@@ -88,6 +91,7 @@ class Jobs {
   const std::shared_ptr<WakeFile> wake_file_;
   const std::shared_ptr<EventQueue> events_;
   mutable std::mutex mutex_;
+  mutable std::condition_variable ended_;
   bool closing_ = false;                               // under mutex_
   std::unordered_map<std::string, std::shared_ptr<Job>> jobs_;   // by generation id; under mutex_
   std::unordered_map<uint64_t, std::shared_ptr<Job>> by_tag_;    // under mutex_

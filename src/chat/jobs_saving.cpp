@@ -38,6 +38,7 @@ std::string Jobs::stats_json(const Job& job) {
 std::shared_ptr<Jobs::Job> Jobs::forget(const Job& job) {
   std::lock_guard lock(mutex_);
   by_tag_.erase(job.tag);
+  ended_.notify_all();
   for (auto it = jobs_.begin(); it != jobs_.end(); ++it)
     if (it->second.get() == &job) {
       auto kept = std::move(it->second);
@@ -60,6 +61,10 @@ void Jobs::finish(Job& job, std::string status, std::string error) {
   job.end.status = std::move(status);
   job.end.error = std::move(error);
   job.end.stats = stats_json(job);
+  {
+    std::lock_guard lock(mutex_);
+    job.ending = true;
+  }
   write_end(job);
 }
 
@@ -80,6 +85,8 @@ void Jobs::write_end(Job& job) {
     by_tag_.erase(job.tag);
     news = !job.unsaved;
     job.unsaved = true;
+    job.ending = false;
+    ended_.notify_all();
     job.shown_error = shown.error;
   } else {
     kept = forget(job);

@@ -106,6 +106,7 @@ Outcome<Reply> post_message(Call& call) {
   if (message.text.find_first_not_of(" \t\r\n") == std::string::npos && message.attachments.empty()) return refuse(400, "invalid_argument", "The message is empty.", "text");
 
   message.user_id = call.user_id();
+  const bool busy = call.site.jobs->busy(conversation_id);
   std::optional<Reply> before;
   PM_TRY(call.site.store->read([&](Database& db) -> Outcome<void> {
     PM_ASSIGN(message.conversation, rows::conversation(db, call.user_id(), conversation_id));
@@ -116,7 +117,7 @@ Outcome<Reply> post_message(Call& call) {
     return {};
   }));
   if (before) return std::move(*before);
-  if (call.site.jobs->busy(conversation_id)) return refuse(409, "busy", "This conversation is answering: stop it first.");
+  if (busy) return refuse(409, "busy", "This conversation is answering: stop it first.");
   PM_ASSIGN(Composed composed, compose(call.site, message, false));
   if (!composed.fits) {
     PM_ASSIGN(json::object fit, fit_json(call.site, message, composed));
@@ -173,6 +174,7 @@ Outcome<Again> read_again(Call& call, bool continues) {
   PM_TRY(fields.done());
   if (!message_id) return refuse(400, "missing_field", "'message_id' is missing.", "message_id");
   Again again;
+  const bool busy = call.site.jobs->busy(call.ids[0]);
   PM_TRY(call.site.store->read([&](Database& db) -> Outcome<void> {
     PM_ASSIGN(again.conversation, rows::conversation(db, call.user_id(), call.ids[0]));
     PM_ASSIGN(again.message, rows::message(db, again.conversation.id, *message_id));
@@ -182,6 +184,7 @@ Outcome<Again> read_again(Call& call, bool continues) {
     again.messages = prompt_messages(again.conversation.system_prompt, branch);
     return {};
   }));
+  if (busy) return refuse(409, "busy", "This conversation is answering: stop it first.");
   PM_TRY(call.site.model_info());
   return again;
 }

@@ -64,6 +64,21 @@ ScriptedAnswer endless(const EngineRequest&) {
   return answer;
 }
 
+TEST_F(ChatTest, WhoeverHasReadTheEndMaySendAtOnce) {
+  start();
+  Browser b = admin();
+  const std::string id = b.new_conversation();
+  json::value parent = nullptr;
+  for (int i = 0; i < 30; ++i) {
+    const Answer sent = b.post("/conversations/" + id + "/messages", {{"parent_id", parent}, {"text", "again"}});
+    ASSERT_EQ(sent.status, 201) << sent.body;
+    parent = sent["assistant_message"].at("id");
+    const std::string answer(parent.as_string());
+    int reads = 0;  // without a pause: what is tested is the moment after the end
+    while (b.message(id, answer).at("status").as_string() == "generating") ASSERT_LT(++reads, 100'000);
+  }
+}
+
 TEST_F(ChatTest, StopFromAnotherTabFreezesTheText) {
   options.engine.script = endless;
   start();
