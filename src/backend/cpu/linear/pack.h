@@ -139,12 +139,12 @@ PM_INLINE inline void store_four_lanes(const uint32_t (&words)[4][8], std::byte*
   for (int square = 0; square < kSquares; ++square) {
     Words v[4];
     for (int lane = 0; lane < 4; ++lane) std::memcpy(&v[lane], words[lane] + 4 * square, sizeof v[lane]);
-    const Words low01 = __builtin_shuffle(v[0], v[1], Words{0, 4, 1, 5}), low23 = __builtin_shuffle(v[2], v[3], Words{0, 4, 1, 5});
-    const Words high01 = __builtin_shuffle(v[0], v[1], Words{2, 6, 3, 7}), high23 = __builtin_shuffle(v[2], v[3], Words{2, 6, 3, 7});
-    store(__builtin_shuffle(low01, low23, Words{0, 1, 4, 5}), 4 * square);
-    store(__builtin_shuffle(low01, low23, Words{2, 3, 6, 7}), 4 * square + 1);
-    store(__builtin_shuffle(high01, high23, Words{0, 1, 4, 5}), 4 * square + 2);
-    store(__builtin_shuffle(high01, high23, Words{2, 3, 6, 7}), 4 * square + 3);
+    const Words low01 = __builtin_shufflevector(v[0], v[1], 0, 4, 1, 5), low23 = __builtin_shufflevector(v[2], v[3], 0, 4, 1, 5);
+    const Words high01 = __builtin_shufflevector(v[0], v[1], 2, 6, 3, 7), high23 = __builtin_shufflevector(v[2], v[3], 2, 6, 3, 7);
+    store(__builtin_shufflevector(low01, low23, 0, 1, 4, 5), 4 * square);
+    store(__builtin_shufflevector(low01, low23, 2, 3, 6, 7), 4 * square + 1);
+    store(__builtin_shufflevector(high01, high23, 0, 1, 4, 5), 4 * square + 2);
+    store(__builtin_shufflevector(high01, high23, 2, 3, 6, 7), 4 * square + 3);
   }
   for (int v = 4 * kSquares; v < kVectors; ++v) store(Words{words[0][v], words[1][v], words[2][v], words[3][v]}, v);
 }
