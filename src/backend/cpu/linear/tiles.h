@@ -66,7 +66,7 @@ PM_INLINE inline void apply_scales(const BlockScales<V, K>& scales, const QuantB
 }
 
 // Bytes that the kernels of few rows ask for ahead of what they multiply. A block's arithmetic fills the window in which a core looks
-// ahead by itself, so memory would be waited for; groups follow one another, so what lies behind a group is wanted next.
+// ahead by itself, so memory would be waited for.
 inline constexpr size_t kPrefetchBytes = 2048;
 
 template <class V, class Fmt, int Columns>
@@ -75,9 +75,13 @@ void direct_tile(const std::byte* group, int64_t in, const QuantBlock* x, int64_
   using K = KindOf<V, Fmt>;
   typename V::F acc[Columns];
   unroll<Columns>([&](auto c) PM_INLINE { acc[c] = V::zero_f(); });
-  const std::byte* q = group + L::header_bytes(in);
+  const std::byte *q = group + L::header_bytes(in), *ahead = q + kPrefetchBytes;
+  // Groups follow one another, so what lies behind a group is wanted next, its header too: with each block a block and its share of a
+  // header are asked for. Eight rows are bound by arithmetic, and that share costs them more than it brings.
+  constexpr size_t kAsked = L::kBlockBytes + (Columns == 8 ? 0 : L::kEntryBytes / (Fmt::super ? 8 : 1));
   for (int64_t block = 0; block < in / 32; ++block) {
-    for (size_t line = 0; line < L::kBlockBytes; line += 64) V::prefetch(q + kPrefetchBytes + line);
+    for (size_t line = 0; line < kAsked; line += 64) V::prefetch(ahead + line);
+    ahead += kAsked;
     const std::byte* const quads[1] = {q};
     BlockScales<V, K> scales[1];
     load_scales<V, Fmt>(group, block, scales[0]);
