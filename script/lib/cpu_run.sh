@@ -62,7 +62,7 @@ summarise() {
   for file in "$results"/raw/*.csv; do
     awk -v isa="$(basename "$file" .csv | awk -F. '{ print $(NF - 1) }')" 'NR > 1 { print isa "," $0 }' "$file"
   done >"$results/runs.tmp"
-  { echo "isa_asked,seconds,model,cpu,isa,threads,test,size,decode,depth,engine,run,tokens_per_s,limit_tokens_per_s"; cat "$results/runs.tmp"; } >"$results/runs.csv"
+  { echo "isa_asked,seconds,model,cpu,isa,threads,test,size,decode,depth,engine,run,tokens_per_s,limit_tokens_per_s,held_limit_tokens_per_s"; cat "$results/runs.tmp"; } >"$results/runs.csv"
   rm "$results/runs.tmp"
   echo "model,test,size,threads,isa,median_tokens_per_s,smallest,largest,share_of_limit_percent,runs" >"$results/table.csv"
   awk -F, 'NR > 1 {

@@ -15,7 +15,7 @@ parts=("$@")
 mkdir -p "$results"
 results=$(cd "$results" && pwd)
 models=${MODELS:-/dev/shm}
-qwen=$models/qwen2.5-7b.f16.gguf llama=$models/llama-3-8b.bf16.gguf
+qwen=$models/qwen2.5-7b.bf16.gguf llama=$models/llama-3-8b.bf16.gguf
 qwen_shape=${QWEN_SHAPE:-qwen2.5-7b} llama_shape=${LLAMA_SHAPE:-llama-3-8b}
 qwen_vocab=${QWEN_VOCAB:-152064} llama_vocab=${LLAMA_VOCAB:-128256}
 device=${DEVICE:-cuda}
@@ -77,7 +77,7 @@ decode() {
 }
 
 # Both beyond what the shapes' files name: a prompt leaves room for its answer, and Llama-3 names 8,192.
-prefill() { limited "prefill_$1" 60 ./bin/pagemill bench engine "$2" --device "$device" --hf-overrides '{"max_position_embeddings":40960}' --prompt "$prompts" --decode 2 --streams 1 --repeat 3 --max-step-ms 0 --csv "$results/prefill.csv"; }
+prefill() { limited "prefill_$1" 60 ./bin/pagemill bench engine "$2" --device "$device" --hf-overrides '{"max_position_embeddings":40960}' --prompt "$prompts" --decode 2 --streams 1 --repeat 5 --max-step-ms 0 --csv "$results/prefill.csv"; }
 
 streams() {
   served "streams_$1" "$2" 18101 --max-num-seqs 256 || return
@@ -87,12 +87,17 @@ streams() {
   stop "$server"
 }
 
-# Watched runs of one decode level after the other.
-timeline() {
-  CUDA_INJECTION64_PATH=$PWD/timeline.so limited "timeline_$1" 60 \
-    ./bin/pagemill bench engine "$2" --device "$device" --depth "$depth" --decode 96 --prompt 1 --streams "$levels" --repeat 1
-  limited "timeline_$1" 60 python3 timeline.py timeline.raw "$results/timeline_$1"
+# Watched runs: one decode level after the other; prompts.
+watched() {  # NAME FLAG…
+  local name=$1
+  shift
+  CUDA_INJECTION64_PATH=$PWD/timeline.so limited "$name" 60 ./bin/pagemill bench engine "$@" --device "$device" --repeat 1
+  limited "$name" 60 python3 timeline.py timeline.raw "$results/$name"
   rm -f timeline.raw
+}
+timeline() {
+  watched "timeline_$1" "$2" --depth "$depth" --decode 96 --prompt 1 --streams "$levels"
+  watched "timeline_prompts_$1" "$2" --hf-overrides '{"max_position_embeddings":40960}' --prompt "$prompts" --decode 2 --streams 1 --max-step-ms 0
 }
 
 bits() {  # LABEL FLAG…
@@ -137,7 +142,7 @@ for part in "${parts[@]}"; do
       nvidia-smi --query-gpu=timestamp,name,utilization.gpu,memory.used,power.draw,clocks.sm,clocks.mem,temperature.gpu --format=csv -lms 500 >"$results/gpu.csv" 2>&1 &
       sampler=$!
       # Beside the next two parts, which want little of the processors.
-      make_model "$qwen_shape" f16 "$qwen" &
+      make_model "$qwen_shape" bf16 "$qwen" &
       qwen_made=$!
       make_model "$llama_shape" bf16 "$llama" &
       llama_made=$!
@@ -155,7 +160,7 @@ for part in "${parts[@]}"; do
       limited long 60 ./bin/pagemill bench engine "$qwen" --device "$device" --max-model-len "${LONG_LEN:-131072}" --prompt "${LONG:-131056}" --decode 2 --streams 1 --repeat 1 --max-step-ms 0 \
         --hf-overrides "{\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":4.0,\"original_max_position_embeddings\":${ORIGINAL:-32768}},\"max_position_embeddings\":${LONG_LEN:-131072}}" --csv "$results/long.csv"
       ;;
-    timeline) timeline qwen2.5-7b "$qwen" ;;
+    timeline) each_model timeline ;;
     bits)
       bits own
       bits sm80 --cuda-arch 80

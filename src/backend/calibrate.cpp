@@ -254,7 +254,7 @@ MachineLimits measure_machine(double seconds) {
 
 MachineLimits best_of(MachineLimits a, const MachineLimits& b) {
   for (LimitRate MachineLimits::*const limit : {&MachineLimits::read_one_thread, &MachineLimits::read_all_threads, &MachineLimits::int8_ops,
-                                                &MachineLimits::float16_ops, &MachineLimits::float32_ops})
+                                                &MachineLimits::float16_ops, &MachineLimits::float16_held, &MachineLimits::float32_ops})
     keep_best(a.*limit, b.*limit);
   a.variants.insert(a.variants.end(), b.variants.begin(), b.variants.end());
   return a;

@@ -25,6 +25,7 @@ struct MachineLimits {
   LimitRate read_all_threads;
   LimitRate int8_ops;                 // best variant of the best ISA, all threads
   LimitRate float16_ops;              // bf16 or f16 products; equal to f32 where the CPU has neither
+  LimitRate float16_held;             // float16_ops for a second on end, where less is held than reached: a GPU's power sets its clock
   LimitRate float32_ops;
   std::vector<LimitRate> variants;    // everything that was tried
 };

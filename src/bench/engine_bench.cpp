@@ -208,10 +208,14 @@ Result<double> EngineBench::decode_once(int streams) {
 void EngineBench::judge(const MachineLimits& machine, const ModelWork& work, double read_in_cache) {
   MachineLimits cached = machine;
   cached.read_all_threads.best = std::max(read_in_cache, machine.read_all_threads.best);
+  MachineLimits held = machine;
+  held.float16_ops.best = machine.float16_held.median;
   const double context = options_.depth + options_.decode / 2.0;
   for (EngineBenchRow& row : rows_) {
     const bool decode = row.test.kind == BenchTest::decode;
     row.speed.limit = decode ? decode_limit(machine, work, row.test.size, context) : prefill_limit(machine, work, row.test.size, options_.depth);
+    if (held.float16_ops.best > 0)
+      row.speed.limit_held = decode ? decode_limit(held, work, row.test.size, context) : prefill_limit(held, work, row.test.size, options_.depth);
     row.speed.invalid = distrust(row.speed.tokens_per_s, decode ? decode_limit(cached, work, row.test.size, context) : row.speed.limit);
   }
 }

@@ -28,9 +28,11 @@ struct EngineBenchOptions {
 struct Speed {
   Sample tokens_per_s;
   double limit = 0;                        // tokens/s that the machine allows
+  double limit_held = 0;                   // that it would allow at the rate which it holds for a second; 0 = no other
   std::string invalid;                     // why it cannot be trusted; empty = it can
 
   double share() const { return limit > 0 ? tokens_per_s.median() / limit : 0; }
+  double share_held() const { return limit_held > 0 ? tokens_per_s.median() / limit_held : 0; }
 };
 
 struct EngineBenchRow {

@@ -97,7 +97,30 @@ TEST(EngineBench, JudgesAgainstTheMachine) {
   for (const EngineBenchRow& row : engine_bench.rows()) {
     EXPECT_FALSE(row.speed.invalid.empty());
     EXPECT_GT(row.speed.share(), 1);
+    EXPECT_EQ(row.speed.limit_held, 0);
   }
+}
+
+TEST(EngineBench, ShowsWhatAMachineHoldsBesideWhatItReaches) {
+  Bench bench;
+  EngineBenchOptions options;
+  options.prompts = {10};
+  EngineBench engine_bench(*bench.engine, *bench.text, bench.engine->models()[0], options);
+  ASSERT_TRUE(engine_bench.run_once());
+  MachineLimits gpu;
+  gpu.read_all_threads.best = 4e12;
+  gpu.float16_ops.best = 800e12;
+  gpu.float16_held = {.variant = "under load", .best = 700e12, .median = 600e12, .worst = 500e12};
+  ModelWork work;
+  work.weight_bytes = 14e9;
+  work.float16_weights = 7e9;
+  work.attention_flops = 4e5;
+  engine_bench.judge(gpu, work, 0);
+  const Speed& prefill = engine_bench.rows().front().speed;
+  EXPECT_NEAR(prefill.limit_held / prefill.limit, 600.0 / 800, 1e-9);
+  EXPECT_NEAR(prefill.share_held() / prefill.share(), 800.0 / 600, 1e-9);
+  const Speed& decode = engine_bench.rows().back().speed;  // of one stream: bound by memory
+  EXPECT_EQ(decode.limit_held, decode.limit);
 }
 
 TEST(EngineBench, ARefusedRequestIsAnError) {

@@ -28,8 +28,8 @@ constexpr int kPoolTokensPerSequence = 4096;
 struct Options {
   ModelFlags model;
   EngineBenchOptions bench;
-  double max_step_ms = EngineOptions{}.max_step_ms;
-  int32_t max_num_batched_tokens = EngineOptions{}.max_num_batched_tokens;
+  std::optional<double> max_step_ms;
+  std::optional<int32_t> max_num_batched_tokens;
   std::vector<std::string> peers;
   std::string csv;
   bool json = false;
@@ -86,6 +86,10 @@ json::object to_json(const EngineBenchRow& row, const Report& report) {
   out["tokens_per_s"] = speed.tokens_per_s.median();
   out["share_of_limit"] = speed.share();
   out["limit_tokens_per_s"] = speed.limit;
+  if (speed.limit_held > 0) {
+    out["share_of_held_limit"] = speed.share_held();
+    out["held_limit_tokens_per_s"] = speed.limit_held;
+  }
   out["runs"] = json::value_from(speed.tokens_per_s.runs);
   out["spread"] = speed.tokens_per_s.spread();
   out["invalid"] = speed.invalid.empty() ? json::value(nullptr) : json::value(speed.invalid);
@@ -106,7 +110,7 @@ json::object to_json(const Report& report, const Options& options) {
   out["machine"] = json::object{{"cpu", report.machine.cpu_model}, {"isa", report.machine.isa_best},
                                 {"read_bytes_per_s", report.machine.read_all_threads.best}, {"reread_weights_bytes_per_s", report.reread.best},
                                 {"int8_ops_per_s", report.machine.int8_ops.best}, {"float16_ops_per_s", report.machine.float16_ops.best},
-                                {"float32_ops_per_s", report.machine.float32_ops.best}, {"weight_bytes_per_step", report.size.step_bytes}};
+                                {"float16_held_ops_per_s", report.machine.float16_held.median}, {"float32_ops_per_s", report.machine.float32_ops.best}, {"weight_bytes_per_step", report.size.step_bytes}};
   return out;
 }
 
@@ -116,6 +120,7 @@ std::vector<std::string> cells(const EngineBenchRow& row, const Report& report) 
   const Speed& speed = row.speed;
   std::vector<std::string> out{fmt::format("{} {}", name_of(row.test.kind), row.test.size), rate_text(speed.tokens_per_s.median()),
                                fmt::format("{:.0f} %", speed.tokens_per_s.spread() * 100), rate_text(speed.limit), fmt::format("{:.1f} %", speed.share() * 100)};
+  if (report.machine.float16_held.best > 0) out.push_back(fmt::format("{:.1f} %", speed.share_held() * 100));
   double best = 0;
   for (const PeerReport& peer : report.peers) {
     const Sample* sample = peer.find(row.test);
@@ -132,6 +137,7 @@ void print(const Report& report, const Options& options) {
   std::printf("%s · %s · %s · %d threads\n", terminal_safe(report.model).c_str(), report.machine.cpu_model.c_str(), report.isa.c_str(), report.threads);
   std::printf("prefill: tokens of one prompt; decode: streams of %d tokens each; after %d tokens of context; medians of %d\n\n", bench.decode, bench.depth, bench.repeat);
   std::vector<std::string> head{"", "tokens/s", "spread", "limit", "of limit"};
+  if (report.machine.float16_held.best > 0) head.push_back("of what it holds");
   for (const PeerReport& peer : report.peers) head.push_back(terminal_safe(peer.peer.name));
   if (!report.peers.empty()) head.push_back("to the best");
   head.push_back("");
@@ -142,6 +148,8 @@ void print(const Report& report, const Options& options) {
               with_prefix(report.machine.read_all_threads.best, "B/s").c_str(), with_prefix(report.machine.int8_ops.best, "op/s").c_str(),
               with_prefix(report.machine.float16_ops.best, "op/s").c_str(), with_prefix(report.machine.float32_ops.best, "op/s").c_str(),
               bytes_text(static_cast<double>(report.size.step_bytes)).c_str());
+  if (report.machine.float16_held.best > 0)
+    std::printf("16-bit products run at %s for a second on end: what it holds.\n", with_prefix(report.machine.float16_held.median, "op/s").c_str());
   if (report.reread.best > 1.1 * report.machine.read_all_threads.best)
     std::printf("The caches hold the weights in part: read over and over they come at %s, faster than memory.\n", with_prefix(report.reread.best, "B/s").c_str());
 }
@@ -158,14 +166,14 @@ Result<void> write_csv(const Report& report, const Options& options) {
   std::error_code ignored;
   const bool fresh = std::filesystem::file_size(options.csv, ignored) == 0 || ignored;
   std::ofstream file(options.csv, std::ios::app);
-  if (fresh) file << "seconds,model,cpu,isa,threads,test,size,decode,depth,engine,run,tokens_per_s,limit_tokens_per_s\n";
+  if (fresh) file << "seconds,model,cpu,isa,threads,test,size,decode,depth,engine,run,tokens_per_s,limit_tokens_per_s,held_limit_tokens_per_s\n";
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
   for (const EngineBenchRow& row : report.rows) {
     const auto lines = [&](const std::string& engine, const Sample& sample) {
       for (size_t run = 0; run < sample.runs.size(); ++run) {
-        file << fmt::format("{},{},{},{},{},{},{},{},{},{},{},{:.3f},{:.3f}\n", seconds, csv_cell(report.model), csv_cell(report.machine.cpu_model),
+        file << fmt::format("{},{},{},{},{},{},{},{},{},{},{},{:.3f},{:.3f},{:.3f}\n", seconds, csv_cell(report.model), csv_cell(report.machine.cpu_model),
                             report.machine.isa_best, report.threads, name_of(row.test.kind), row.test.size, options.bench.decode, options.bench.depth,
-                            csv_cell(engine), run + 1, sample.runs[run], row.speed.limit);
+                            csv_cell(engine), run + 1, sample.runs[run], row.speed.limit, row.speed.limit_held);
       }
     };
     lines("pagemill", row.speed.tokens_per_s);
@@ -198,7 +206,7 @@ Result<ExitCode> bench(const Options& options) {
   const int longest = wanted.depth + std::max(*std::max_element(wanted.prompts.begin(), wanted.prompts.end()), wanted.decode) + 1;
   const int context_parts = longest / kPoolTokensPerSequence + 1;
   engine_options.max_num_seqs = *std::max_element(wanted.streams.begin(), wanted.streams.end()) * context_parts;
-  engine_options.max_num_batched_tokens = std::max(options.max_num_batched_tokens, engine_options.max_num_seqs);
+  if (options.max_num_batched_tokens) engine_options.max_num_batched_tokens = std::max(*options.max_num_batched_tokens, engine_options.max_num_seqs);
   PM_ASSIGN(const LoadedModel model, load_model(options.model, std::move(engine_options)));
   PM_ASSIGN(const ModelConfig config, read_model_config(*model.source, model.overrides));
   report.model = model.info.name;
@@ -257,8 +265,8 @@ void add_bench_engine_command(CommandLine& line) {
   command.add_option("--streams", bench_options.streams, "Sequences at the same time; several levels as 1,4,16")->type_name("N,…")->delimiter(',')->check(CLI::Range(1, 4096))->default_str("1")->group(group);
   command.add_option("--repeat", bench_options.repeat, "Runs; fewer than 3 are INVALID")->type_name("N")->check(CLI::Range(1, 1000))->capture_default_str()->group(group);
   command.add_option("--temperature", bench_options.temperature, "Of the sampling, which is part of what is measured; 0 = greedy")->type_name("X")->check(CLI::Range(0.0, 2.0))->default_str("0")->group(group);
-  command.add_option("--max-step-ms", options->max_step_ms, "Prompts are cut so that a step beside running answers takes no longer (five times as long where there are none); 0 = no limit")->type_name("MS")->check(CLI::Range(0.0, 86'400'000.0))->capture_default_str()->group(group);
-  command.add_option("--max-num-batched-tokens", options->max_num_batched_tokens, "Tokens of one step")->type_name("N")->check(CLI::Range(1, 1'048'576))->capture_default_str()->group(group);
+  command.add_option("--max-step-ms", options->max_step_ms, "Prompts are cut so that a step beside running answers takes no longer (five times as long where there are none); 0 = no limit (200; 50 on a GPU)")->type_name("MS")->check(CLI::Range(0.0, 86'400'000.0))->group(group);
+  command.add_option("--max-num-batched-tokens", options->max_num_batched_tokens, "Tokens of one step (2048; 8192 on a GPU with 40 GiB or more)")->type_name("N")->check(CLI::Range(1, 1'048'576))->group(group);
   command.add_option("--peer", options->peers, "Run llama-bench and llama-batched-bench of this folder in turn with ours; NAME=DIR,rtr repacks (ik_llama.cpp). May be repeated")->type_name("NAME=DIR")->group("Compare");
   command.add_option("--csv", options->csv, "Add a line for every run, ours and theirs, to a file")->type_name("FILE")->group("Compare");
   command.add_flag("--json", options->json, "Print JSON");

@@ -31,6 +31,7 @@ json::object to_json(const MachineLimits& limits) {
           {"read_all_threads_bytes_per_s", to_json(limits.read_all_threads)},
           {"int8_ops_per_s", to_json(limits.int8_ops)},
           {"float16_ops_per_s", to_json(limits.float16_ops)},
+          {"float16_held_ops_per_s", to_json(limits.float16_held)},
           {"float32_ops_per_s", to_json(limits.float32_ops)},
           {"variants", std::move(variants)}};
 }
@@ -51,6 +52,7 @@ void print(const MachineLimits& limits) {
   add("memory read, all threads", limits.read_all_threads, "B/s");
   add("int8", limits.int8_ops, "op/s");
   add("16-bit float", limits.float16_ops, "op/s");
+  add("16-bit float, for a second", limits.float16_held, "op/s");
   add("32-bit float", limits.float32_ops, "op/s");
   std::fputs(render_table(rows, true).c_str(), stdout);
   std::printf("\nEvery variant tried:\n");

@@ -22,9 +22,10 @@ struct ServeFlags {
   std::vector<std::string> served_model_names;
   std::string max_model_len = "auto", kv_cache_memory_bytes = "auto";
   DeviceFlags device;
-  int32_t max_num_seqs = 128, max_num_batched_tokens = 2048, max_queued_requests = limits::kQueuedRequests;
+  int32_t max_num_seqs = 128, max_queued_requests = limits::kQueuedRequests;
   int64_t max_queued_tokens = limits::kQueuedPromptTokens;
-  double max_step_ms = 200;
+  std::optional<int32_t> max_num_batched_tokens;
+  std::optional<double> max_step_ms;
   int tensor_parallel_size = 1, shutdown_timeout_s = 30;
   uint64_t seed = 0;
   std::string chat_template, generation_config = "auto", hf_overrides, config;
@@ -137,7 +138,7 @@ Result<void> fill_engine(const ServeFlags& flags, ServeOptions& options) {
   }
   PM_ASSIGN(engine.kv_dtype, kv_dtype_of(flags.device));
   engine.max_num_seqs = flags.max_num_seqs;
-  engine.max_num_batched_tokens = std::max(flags.max_num_batched_tokens, flags.max_num_seqs);
+  if (flags.max_num_batched_tokens) engine.max_num_batched_tokens = std::max(*flags.max_num_batched_tokens, flags.max_num_seqs);
   engine.max_queued_requests = flags.max_queued_requests;
   engine.max_queued_tokens = flags.max_queued_tokens;
   engine.max_step_ms = flags.max_step_ms;
@@ -231,8 +232,8 @@ void declare_engine(CLI::App& command, ServeFlags& flags) {
   flags.device.declare(command, "Engine");
   command.add_option("--tensor-parallel-size,--tp", flags.tensor_parallel_size, "Only 1 in this version")->capture_default_str()->group("Engine");
   command.add_option("--max-num-seqs", flags.max_num_seqs, "Requests computed at the same time")->check(CLI::Range(1, 65'536))->capture_default_str()->group("Engine");
-  command.add_option("--max-num-batched-tokens", flags.max_num_batched_tokens, "Tokens of one step")->check(CLI::Range(1, 1'048'576))->capture_default_str()->group("Engine");
-  command.add_option("--max-step-ms", flags.max_step_ms, "Prompts are cut so that a step beside running answers takes no longer (five times as long where there are none); 0 = no limit")->check(CLI::Range(0.0, 1e6))->capture_default_str()->group("Engine");
+  command.add_option("--max-num-batched-tokens", flags.max_num_batched_tokens, "Tokens of one step (2048; 8192 on a GPU with 40 GiB or more)")->check(CLI::Range(1, 1'048'576))->group("Engine");
+  command.add_option("--max-step-ms", flags.max_step_ms, "Prompts are cut so that a step beside running answers takes no longer (five times as long where there are none); 0 = no limit (200; 50 on a GPU)")->check(CLI::Range(0.0, 1e6))->group("Engine");
   command.add_option("--max-queued-requests", flags.max_queued_requests, "Requests that may wait; 429 beyond")->check(CLI::Range(1, 1'000'000))->capture_default_str()->group("Engine");
   command.add_option("--max-queued-tokens", flags.max_queued_tokens, "Prompt tokens that may wait; 429 beyond")->check(CLI::PositiveNumber)->capture_default_str()->group("Engine");
   command.add_option("--kv-cache-memory-bytes", flags.kv_cache_memory_bytes, "Memory of the KV cache (2G); auto = what fits")->type_name("BYTES")->capture_default_str()->group("Engine");

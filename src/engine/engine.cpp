@@ -10,6 +10,7 @@
 #include "base/rng.h"
 #include "engine/engine_thread.h"
 #include "engine/model_runner.h"
+#include "engine/step_limits.h"
 #include "format/gguf.h"
 
 namespace pagemill {
@@ -47,14 +48,14 @@ Result<void> check_stop_tokens(const EngineOptions& options, int32_t vocab) {
   return {};
 }
 
-Result<void> check_options(const EngineOptions& options) {
+Result<void> check_options(const EngineOptions& options, const StepLimits& step) {
   const auto wrong = [](const char* flag, const char* what) {
     return fail(ErrorCode::invalid_argument, std::string(flag) + " must be " + what + ".", flag);
   };
   if (options.max_num_seqs < 1) return wrong("--max-num-seqs", "at least 1");
-  if (options.max_num_batched_tokens < options.max_num_seqs) return wrong("--max-num-batched-tokens", "at least --max-num-seqs");
+  if (step.rows < options.max_num_seqs) return wrong("--max-num-batched-tokens", "at least --max-num-seqs");
   if (options.max_model_len < 0) return wrong("--max-model-len", "a number of tokens, or auto");
-  if (!(options.max_step_ms >= 0 && options.max_step_ms <= kMillisecondsMax)) return wrong("--max-step-ms", "0 (no limit) or more, up to 86400000 (a day)");
+  if (!(step.max_ms >= 0 && step.max_ms <= kMillisecondsMax)) return wrong("--max-step-ms", "0 (no limit) or more, up to 86400000 (a day)");
   if (!(options.stall_s > 0 && options.stall_s <= kMillisecondsMax / 1000)) return wrong("stall_s", "more than 0 and at most 86400 (a day)");
   if (options.max_queued_requests < 1) return wrong("--max-queued-requests", "at least 1");
   if (options.max_queued_tokens < 1) return wrong("--max-queued-tokens", "at least 1");
@@ -68,8 +69,9 @@ KvPoolSpec kv_spec(const ModelConfig& config, const EngineOptions& options, cons
 }
 
 Result<EngineParts> load(const EngineOptions& options, std::shared_ptr<LoadedModel> owner, const Clock& clock, LoadReport& report) {
-  PM_TRY(check_options(options));
   Backend& backend = *owner->backend;
+  const StepLimits step = step_limits(options, backend.device());
+  PM_TRY(check_options(options, step));
   report.phase("opening the model's file");
   PM_ASSIGN(owner->source, open_gguf(options.model));
   const WeightSource& source = *owner->source;
@@ -77,8 +79,8 @@ Result<EngineParts> load(const EngineOptions& options, std::shared_ptr<LoadedMod
   PM_ASSIGN(const ModelConfig config, read_model_config(source, options.overrides));
   PM_TRY(check_tokenizer(source, config.vocab));
   PM_TRY(check_stop_tokens(options, config.vocab));
-  const StepShape largest{.rows = options.max_num_batched_tokens, .seqs = options.max_num_seqs, .logit_rows = options.max_num_seqs,
-                          .query_rows_max = options.max_num_batched_tokens, .context_max = config.context_max};
+  const StepShape largest{.rows = step.rows, .seqs = options.max_num_seqs, .logit_rows = options.max_num_seqs,
+                          .query_rows_max = step.rows, .context_max = config.context_max};
   const ModelLoadOptions load_options{.largest_step = largest, .overrides = options.overrides,
                                       .progress = [&](double done) { return report.progress(done); }};
   PM_ASSIGN(const ModelMemory needed, Model::estimate(source, backend, load_options));
@@ -89,7 +91,7 @@ Result<EngineParts> load(const EngineOptions& options, std::shared_ptr<LoadedMod
                         .block_bytes = {backend.kv_block_bytes(spec, 0)}, .windows = {0},
                         .model_context = config.context_max, .max_model_len = options.max_model_len,
                         .kv_bytes = options.kv_cache_memory_bytes, .max_num_seqs = options.max_num_seqs,
-                        .max_num_batched_tokens = options.max_num_batched_tokens};
+                        .max_num_batched_tokens = step.rows};
   if (backend.device().kind == DeviceKind::cuda) {  // nobody else lives there: what is free is cache
     request.kv_share_max = 1;
     request.kv_tokens_per_seq = limits::kModelContext;
@@ -113,8 +115,8 @@ Result<EngineParts> load(const EngineOptions& options, std::shared_ptr<LoadedMod
   EngineParts parts;
   parts.runner = std::move(runner);
   parts.owner = std::move(owner);
-  parts.core = {.scheduler = {.max_num_seqs = options.max_num_seqs, .max_num_batched_tokens = options.max_num_batched_tokens,
-                              .max_step_ns = static_cast<TimeNs>(options.max_step_ms * static_cast<double>(kNsPerMs)), .timed = std::move(timed)},
+  parts.core = {.scheduler = {.max_num_seqs = options.max_num_seqs, .max_num_batched_tokens = step.rows,
+                              .max_step_ns = static_cast<TimeNs>(step.max_ms * static_cast<double>(kNsPerMs)), .timed = std::move(timed)},
                 .blocks = {.groups = plan.groups, .prefix_cache = options.prefix_caching, .sequence_tokens_max = plan.context,
                            .hash_seed = SplitMix64(options.seed ^ static_cast<uint64_t>(clock.now_ns()))()},
                 .hidden = config.hidden, .seed = options.seed};

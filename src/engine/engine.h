@@ -30,8 +30,8 @@ struct EngineOptions {
 
   int32_t max_model_len = 0;                   // tokens of prompt and answer; 0 = auto: the longest that fits
   int32_t max_num_seqs = 128;                  // sequences computed at the same time
-  int32_t max_num_batched_tokens = 2048;       // rows of one step
-  double max_step_ms = 200;                    // prompts are cut so that a step beside answers takes no longer, alone five times as long; 0 = no limit
+  std::optional<int32_t> max_num_batched_tokens;  // rows of one step; none = by the device (step_limits.h), as is:
+  std::optional<double> max_step_ms;           // prompts are cut so that a step beside answers takes no longer, alone five times as long; 0 = no limit
   std::optional<DType> kv_dtype;               // none = the backend's own choice
   uint64_t kv_cache_memory_bytes = 0;          // 0 = auto
   bool prefix_caching = true;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What timeline.cpp wrote, as tables: each kernel's part of a decode step, the GPU's pauses between steps, the host's time per step.
 
-    timeline.py TIMELINE OUT      writes OUT_kernels.csv, OUT_steps.csv and OUT_step_N.csv: one whole step of each size
+    timeline.py TIMELINE OUT      writes OUT_kernels.csv, OUT_steps.csv and OUT_step_N.csv: one whole step of each size; OUT_prompts.csv: steps of prompts
 
 A step begins at embed_kernel. Steps with the same kernels and grids are of one kind; kinds seen at least 20 times are decode steps of one batch size.
 A kernel's part is what it adds to the step's end: from the end of those before it to its own (its wait for the one before is not its part).
@@ -13,6 +13,7 @@ import statistics
 import sys
 
 SEEN_MIN = 20
+PROMPT_ROWS_MIN = 512  # of a step without single rows that is listed
 
 
 def short(name):
@@ -46,6 +47,28 @@ def steps_of(events):
     return steps
 
 
+def parts_of(step):
+    """What each kernel adds to the step's end: label → ns."""
+    added, latest = collections.Counter(), step[0][0]
+    for event in step:
+        added[event[4]] += max(0, event[1] - latest)
+        latest = max(latest, event[1])
+    return added
+
+
+def write_prompts(steps, path):
+    with open(path, "w") as table:
+        print("step,rows,step us,pause before us,kernel,us,share", file=table)
+        for i, step in enumerate(steps):
+            rows = step[0][3]  # embed_kernel has a block for each
+            if rows < PROMPT_ROWS_MIN or any(event[4].startswith("decode_kernel") for event in step):
+                continue
+            span = max(event[1] for event in step) - step[0][0]
+            pause = max(0, step[0][0] - max(event[1] for event in steps[i - 1])) if i > 0 else 0
+            for name, ns in parts_of(step).most_common():
+                print(f"{i},{rows},{span / 1e3:.1f},{pause / 1e3:.1f},{name},{ns / 1e3:.1f},{ns / span:.4f}", file=table)
+
+
 def places(step):
     """A label for each kernel: its name, grid and its place after its layer's attention."""
     attention = [i for i, event in enumerate(step) if event[4].startswith("decode_kernel")]
@@ -59,6 +82,7 @@ def main():
     events, calls = read(sys.argv[1])
     kinds = collections.defaultdict(list)
     steps = steps_of(events)
+    write_prompts(steps, sys.argv[2] + "_prompts.csv")
     for index, step in enumerate(steps):
         kinds[tuple((event[4], event[3]) for event in step)].append(index)
     waits = [(begin, end) for begin, end, _, name in calls if name.startswith("cudaEventSynchronize")]

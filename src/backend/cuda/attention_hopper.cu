@@ -212,8 +212,11 @@ __device__ void compute(const PrefillParams& p, const RunTile& tile, const T* q,
     softmax(scores, rows, p.scale_log2, shrink);
     ptx::wgmma_wait<0>();
     free_slot(&barriers.values_free[(stage - 1) % kStages]);
+    // Once a context is long, a new largest score is rare: most stages leave the sums of all 16 rows as they are.
+    if (__any_sync(kAllLanes, shrink[0] != 1.0f || shrink[1] != 1.0f)) {
 #pragma unroll
-    for (int i = 0; i < dim / 2; ++i) sums[i] *= shrink[i / 2 % 2];
+      for (int i = 0; i < dim / 2; ++i) sums[i] *= shrink[i / 2 % 2];
+    }
     keep_weights();
   }
   start_values(stages - 1);

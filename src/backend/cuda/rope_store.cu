@@ -92,7 +92,7 @@ cudaError_t rope_store(const KernelContext& c, const RopeStoreArgs& a) {
   if (a.rows == 0) return cudaSuccess;
   if (a.kv.head_dim % 16 != 0) return cudaErrorInvalidValue;
   const int items = (a.heads + 2 * a.kv.kv_heads) * (a.kv.head_dim / 16);
-  const auto threads = static_cast<unsigned>(min(256, (items + kWarp - 1) / kWarp * kWarp));
+  const auto threads = static_cast<unsigned>(min(512, (items + kWarp - 1) / kWarp * kWarp));
   return with_element(a.type, [&](auto t) {
     using T = decltype(t);
     const RopeSources<T> sources{static_cast<const T*>(a.q_from), static_cast<const T*>(a.k), static_cast<const T*>(a.v), a.bias[0], a.bias[1], a.bias[2],
