@@ -27,9 +27,14 @@ struct QuantizedKernels {
   void (*pack)(const std::byte* const* rows, int64_t in, std::byte* group) = nullptr;
   /// One lane of a group as f32, equal to dequantize_row's.
   void (*dequantize)(const std::byte* group, int lane, int64_t in, float* row) = nullptr;
-  /// Products straight from a packed group, for 1 … QuantizedRows::kTile rows: sums[column · sums_stride + lane].
-  void (*direct)(const std::byte* group, int64_t in, const QuantBlock* x, int64_t x_stride, int columns, float* sums,
-                 int64_t sums_stride) = nullptr;
+  /// Products straight from packed groups: sums[group][column · sums_stride + lane].
+  using Direct = void (*)(const std::byte* const* groups, int64_t in, const QuantBlock* x, int64_t x_stride, int columns, float* const* sums,
+                          int64_t sums_stride);
+  /// Of one group, for 1 … QuantizedRows::kTile rows.
+  Direct direct = nullptr;
+  /// Of two groups in one pass over x, for fewer than kTile rows, where memory is what is waited for. Two runs of groups that lie far apart are
+  /// two streams, which memory serves faster than one.
+  Direct direct_pair = nullptr;
   /// Blocks [begin, begin + count) of a group as bytes ready to multiply, for when many rows follow.
   void (*unpack)(const std::byte* group, int64_t in, int64_t begin, int64_t count, std::byte* panel) = nullptr;
   /// Adds the products of `panels` neighbouring panels (1 or 2, panel_bytes apart; a lone one is slow) to sums, for 1 … kTile rows:

@@ -15,13 +15,18 @@ constexpr int64_t kUnit = 32;
 constexpr int64_t kRowChunk = 256;
 // From here on a weight is unpacked once into a panel; below, straight from its packed form for each eight rows.
 constexpr int64_t kPanelRows = 24;
+// Below it a task takes so many units at most, and with fewer rows than kPairRows, where memory is what is waited for, groups are multiplied two at a
+// time.
+constexpr int64_t kTaskUnits = 16;
+constexpr int64_t kPairRows = QuantizedRows::kTile;
 constexpr int64_t kFloatSteps = 512;  // along k: 32 rows of 16 bits are then 32 KiB
 
 struct Scratch {
-  alignas(64) float sums[2][kRowChunk * kUnit];                    // [rows][kUnit], of gate and up
+  alignas(64) float sums[2 * kRowChunk * kUnit];                   // [rows][kUnit], of a task's units or of gate and up
   alignas(64) std::byte panels[kUnit / 8][kPanelGroupBytes];
 };
 static_assert(sizeof(Scratch) <= LinearScratch::kBytes);
+static_assert(kTaskUnits * (kPairRows - 1) <= 2 * kRowChunk && kPairRows < kPanelRows);
 
 /// Rows [begin, end) of x.
 struct Rows {
@@ -29,14 +34,48 @@ struct Rows {
   int64_t count() const { return end - begin; }
 };
 
+const QuantizedKernels& quantized_kernels(const PackedWeight& weight) {
+  return weight.kernels().quantized[static_cast<int>(weight.source_dtype)];
+}
+
+/// Whether there are so few rows that memory is what is waited for.
+bool multiplied_in_pairs(const PackedWeight& weight, const LinearInput& x) {
+  return weight.vector() == nullptr && weight.wants_quantized() && x.rows < kPairRows;
+}
+
 void multiply_direct(const PackedWeight& weight, int64_t unit, const LinearInput& x, Rows rows, float* sums) {
-  const QuantizedKernels& kernels = weight.kernels().quantized[static_cast<int>(weight.source_dtype)];
+  const QuantizedKernels& kernels = quantized_kernels(weight);
   const int64_t lanes = weight.lanes(), first = unit * kUnit / lanes, groups = std::min(kUnit / lanes, weight.groups() - first);
   for (int64_t row = rows.begin; row < rows.end; row += QuantizedRows::kTile) {
     const int64_t columns = std::min(QuantizedRows::kTile, rows.end - row);
-    for (int64_t g = 0; g < groups; ++g)
-      kernels.direct(weight.group(first + g), weight.in, x.quantized.block(row, 0), x.quantized.stride(row), static_cast<int>(columns),
-                     sums + (row - rows.begin) * kUnit + g * lanes, kUnit);
+    for (int64_t g = 0; g < groups; ++g) {
+      const std::byte* const group = weight.group(first + g);
+      float* const to = sums + (row - rows.begin) * kUnit + g * lanes;
+      kernels.direct(&group, weight.in, x.quantized.block(row, 0), x.quantized.stride(row), static_cast<int>(columns), &to, kUnit);
+    }
+  }
+}
+
+/// Units [begin, end) as two streams, the first half of the groups beside the second. sums: [units][rows][kUnit].
+void multiply_pairs(const PackedWeight& weight, int64_t begin, int64_t end, const LinearInput& x, float* sums) {
+  const QuantizedKernels& kernels = quantized_kernels(weight);
+  const int64_t lanes = weight.lanes(), per_unit = kUnit / lanes, first = begin * per_unit, count = std::min(end * per_unit, weight.groups()) - first;
+  const auto sums_of = [&](int64_t g) { return sums + g / per_unit * x.rows * kUnit + g % per_unit * lanes; };
+  for (int64_t g = 0, half = (count + 1) / 2; g < half; ++g) {
+    const bool alone = half + g == count;
+    const std::byte* const groups[2] = {weight.group(first + g), alone ? nullptr : weight.group(first + half + g)};
+    float* const to[2] = {sums_of(g), alone ? nullptr : sums_of(half + g)};
+    (alone ? kernels.direct : kernels.direct_pair)(groups, weight.in, x.quantized.block(0, 0), x.quantized.stride(0), static_cast<int>(x.rows), to, kUnit);
+  }
+}
+
+/// A unit of gate beside the same one of up, which are of one type.
+void multiply_pairs(const PackedWeight& gate, const PackedWeight& up, int64_t unit, const LinearInput& x, float* gate_sums, float* up_sums) {
+  const int64_t lanes = gate.lanes(), first = unit * kUnit / lanes, count = std::min(kUnit / lanes, gate.groups() - first);
+  for (int64_t g = 0; g < count; ++g) {
+    const std::byte* const groups[2] = {gate.group(first + g), up.group(first + g)};
+    float* const to[2] = {gate_sums + g * lanes, up_sums + g * lanes};
+    quantized_kernels(gate).direct_pair(groups, gate.in, x.quantized.block(0, 0), x.quantized.stride(0), static_cast<int>(x.rows), to, kUnit);
   }
 }
 
@@ -56,7 +95,7 @@ void multiply_tiles(const QuantizedKernels& kernels, const PackedWeight& weight,
 }
 
 void multiply_panels(const PackedWeight& weight, int64_t unit, const LinearInput& x, Rows rows, Scratch& scratch, float* sums) {
-  const QuantizedKernels& kernels = weight.kernels().quantized[static_cast<int>(weight.source_dtype)];
+  const QuantizedKernels& kernels = quantized_kernels(weight);
   const int64_t lanes = weight.lanes(), first = unit * kUnit / lanes, groups = std::min(kUnit / lanes, weight.groups() - first);
   std::fill_n(sums, rows.count() * kUnit, 0.0f);
   for (int64_t begin = 0; begin < weight.in / 32; begin += kPanelBlocks) {
@@ -124,21 +163,25 @@ void check_input(const PackedWeight& weight, const LinearInput& x) {
 
 int64_t units_of(const PackedWeight& weight) { return (weight.out + kUnit - 1) / kUnit; }
 
-/// Calls body(unit, rows, scratch) for every unit and chunk of rows: several units a task where there are few rows, several tasks a
-/// unit where there are few units.
+/// Calls body(begin, end, rows, scratch) until every unit has been computed for all rows: several units a task where there are few rows, several
+/// tasks a unit where there are few units.
 template <class Body>
 void for_units(ComputePool& pool, LinearScratch& scratch, int64_t units, int64_t rows, Body&& body) {
   const int64_t threads = pool.threads();
   int64_t chunk = kRowChunk;
   while (chunk > 32 && units * ((rows + chunk - 1) / chunk) < 4 * threads) chunk /= 2;
   const int64_t chunks = (rows + chunk - 1) / chunk;
-  const int64_t per_task = rows >= kPanelRows ? 1 : std::clamp<int64_t>(units / (threads * 8), 1, 16);
-  const int64_t tasks = (units + per_task - 1) / per_task;
+  // Long tasks are long streams from memory; the last units of each thread are handed out in pieces then, so that all threads end together.
+  const bool streams = rows < kPairRows;
+  const int64_t per_task = rows >= kPanelRows ? 1 : std::clamp<int64_t>(units / (threads * (streams ? 4 : 8)), 1, kTaskUnits);
+  const int64_t per_piece = streams ? std::max<int64_t>(1, per_task / 4) : per_task;
+  const int64_t whole = std::max<int64_t>(0, units - threads * per_task) / per_task, pieces = (units - whole * per_task + per_piece - 1) / per_piece;
+  const int64_t tasks = whole + pieces;
   pool.run(tasks * chunks, [&](int64_t task, int thread) {
     auto& memory = *reinterpret_cast<Scratch*>(scratch.of(thread));
     const Rows part{task / tasks * chunk, std::min(rows, (task / tasks + 1) * chunk)};
-    const int64_t begin = task % tasks * per_task;
-    for (int64_t unit = begin; unit < std::min(units, begin + per_task); ++unit) body(unit, part, memory);
+    const int64_t index = task % tasks, begin = index < whole ? index * per_task : whole * per_task + (index - whole) * per_piece;
+    body(begin, index < whole ? begin + per_task : std::min(units, begin + per_piece), part, memory);
   });
 }
 
@@ -170,11 +213,20 @@ void linear(ComputePool& pool, LinearScratch& scratch, const LinearInput& x, std
     check_input(*parts[i].weight, x);
     first[i + 1] = first[i] + units_of(*parts[i].weight);
   }
-  for_units(pool, scratch, first[parts.size()], x.rows, [&](int64_t unit, Rows rows, Scratch& memory) {
-    size_t i = 0;
-    while (unit >= first[i + 1]) ++i;
-    multiply_unit(*parts[i].weight, unit - first[i], x, rows, memory, memory.sums[0]);
-    write(parts[i], unit - first[i], rows, memory.sums[0]);
+  for_units(pool, scratch, first[parts.size()], x.rows, [&](int64_t begin, int64_t end, Rows rows, Scratch& memory) {
+    for (size_t i = 0; begin < end; ++i) {
+      const int64_t stop = std::min(end, first[i + 1]), offset = first[i];
+      const LinearPart& part = parts[i];
+      if (begin < stop && multiplied_in_pairs(*part.weight, x)) {
+        multiply_pairs(*part.weight, begin - offset, stop - offset, x, memory.sums);
+        for (int64_t unit = begin; unit < stop; ++unit) write(part, unit - offset, rows, memory.sums + (unit - begin) * rows.count() * kUnit);
+        begin = stop;
+      }
+      for (; begin < stop; ++begin) {
+        multiply_unit(*part.weight, begin - offset, x, rows, memory, memory.sums);
+        write(part, begin - offset, rows, memory.sums);
+      }
+    }
   });
 }
 
@@ -186,15 +238,23 @@ void linear_gated(ComputePool& pool, LinearScratch& scratch, const LinearInput& 
   check_input(up, x);
   if (x.rows == 0) return;
   const LinearKernels& kernels = gate.kernels();
-  for_units(pool, scratch, units_of(gate), x.rows, [&](int64_t unit, Rows rows, Scratch& memory) {
-    multiply_unit(gate, unit, x, rows, memory, memory.sums[0]);
-    multiply_unit(up, unit, x, rows, memory, memory.sums[1]);
-    const int64_t begin = unit * kUnit, count = std::min(kUnit, gate.out - begin);
-    for (int64_t row = rows.begin; row < rows.end; ++row) {
-      float* values = memory.sums[0] + (row - rows.begin) * kUnit;
-      kernels.silu_mul(values, memory.sums[1] + (row - rows.begin) * kUnit, kUnit);
-      if (out.floats != nullptr) std::copy_n(values, count, out.floats + row * out.floats_stride + begin);
-      if (out.quantized) kernels.quantize(values, 1, out.quantized.block(row, unit), 1);
+  const bool paired = gate.source_dtype == up.source_dtype && multiplied_in_pairs(gate, x);
+  for_units(pool, scratch, units_of(gate), x.rows, [&](int64_t first, int64_t last, Rows rows, Scratch& memory) {
+    float *gate_sums = memory.sums, *up_sums = memory.sums + kRowChunk * kUnit;
+    for (int64_t unit = first; unit < last; ++unit) {
+      if (paired) {
+        multiply_pairs(gate, up, unit, x, gate_sums, up_sums);
+      } else {
+        multiply_unit(gate, unit, x, rows, memory, gate_sums);
+        multiply_unit(up, unit, x, rows, memory, up_sums);
+      }
+      const int64_t begin = unit * kUnit, count = std::min(kUnit, gate.out - begin);
+      for (int64_t row = rows.begin; row < rows.end; ++row) {
+        float* values = gate_sums + (row - rows.begin) * kUnit;
+        kernels.silu_mul(values, up_sums + (row - rows.begin) * kUnit, kUnit);
+        if (out.floats != nullptr) std::copy_n(values, count, out.floats + row * out.floats_stride + begin);
+        if (out.quantized) kernels.quantize(values, 1, out.quantized.block(row, unit), 1);
+      }
     }
   });
 }

@@ -377,13 +377,39 @@ TEST_F(Linear, SeveralPartsInOnePhaseEqualEachAlone) {
   }
 }
 
+TEST_F(Linear, FewRowsInLongTasksEqualEightRows) {
+  for (const LinearKernels* kernels : tables()) {
+    // Tasks of several units, some with a piece of two parts, and an odd number of groups at an end.
+    const int64_t in = 64, outs[] = {1449, 840};
+    const DType types[] = {DType::q5_0, DType::q4_1};
+    const Floats x = random_rows(8, in, 1);
+    std::vector<std::unique_ptr<PackedWeight>> weights;
+    std::vector<Floats> expected;
+    for (size_t i = 0; i < std::size(types); ++i) {
+      weights.push_back(pack(types[i], random_matrix(types[i], outs[i], in, i), outs[i], in, *kernels));
+      expected.push_back(multiply(Input(x, 8, in, *kernels), *weights[i]));
+    }
+    for (int64_t rows = 1; rows < 8; ++rows) {
+      const Input input(Floats(x.begin(), x.begin() + rows * in), rows, in, *kernels);
+      std::vector<Floats> got;
+      std::vector<LinearPart> parts;
+      for (const int64_t out : outs) got.emplace_back(static_cast<size_t>(rows * out));
+      for (size_t i = 0; i < std::size(types); ++i) parts.push_back({weights[i].get(), nullptr, got[i].data(), outs[i]});
+      linear(pool_, scratch_, input.x, parts);
+      for (size_t i = 0; i < std::size(types); ++i)
+        ASSERT_EQ(std::memcmp(got[i].data(), expected[i].data(), got[i].size() * sizeof(float)), 0) << name_of(*kernels) << ' ' << rows << " rows, part " << i;
+    }
+  }
+}
+
 TEST_F(Linear, GatedProductEqualsItsParts) {
   for (const LinearKernels* kernels : tables()) {
-    for (const int64_t rows : {1, 9, 33}) {
-      const int64_t in = 256, ffn = 96;
+    // One row and three of one type: gate and up are multiplied side by side.
+    for (const auto& [rows, up_type, ffn] : {std::tuple<int64_t, DType, int64_t>{1, DType::q5_0, 96}, {9, DType::q5_0, 96}, {33, DType::q5_0, 96}, {1, DType::q4_k, 1440}, {3, DType::q4_k, 96}}) {
+      const int64_t in = 256;
       const Input input(random_rows(rows, in, 1), rows, in, *kernels);
       const auto gate = pack(DType::q4_k, random_matrix(DType::q4_k, ffn, in, 2), ffn, in, *kernels);
-      const auto up = pack(DType::q5_0, random_matrix(DType::q5_0, ffn, in, 3), ffn, in, *kernels);
+      const auto up = pack(up_type, random_matrix(up_type, ffn, in, 3), ffn, in, *kernels);
       const Floats g = multiply(input, *gate), u = multiply(input, *up);
       Floats got(g.size());
       Bytes memory(QuantizedRows::bytes(rows, ffn));

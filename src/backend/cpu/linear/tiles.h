@@ -65,48 +65,63 @@ PM_INLINE inline void apply_scales(const BlockScales<V, K>& scales, const QuantB
   }
 }
 
-// Bytes that the kernels of few rows ask for ahead of what they multiply. A block's arithmetic fills the window in which a core looks
-// ahead by itself, so memory would be waited for.
+// Bytes that the kernels of few rows ask for ahead of what they multiply; two groups get half of it each. A block's arithmetic fills the
+// window in which a core looks ahead by itself, so memory would be waited for.
 inline constexpr size_t kPrefetchBytes = 2048;
 
-template <class V, class Fmt, int Columns>
-void direct_tile(const std::byte* group, int64_t in, const QuantBlock* x, int64_t x_stride, float* sums, int64_t sums_stride) {
+/// One or two groups times a few rows of x, which are read once for both.
+template <class V, class Fmt, int Groups, int Columns>
+void direct_tile(const std::byte* const* groups, int64_t in, const QuantBlock* x, int64_t x_stride, float* const* sums, int64_t sums_stride) {
   using L = Layout<V, Fmt>;
   using K = KindOf<V, Fmt>;
-  typename V::F acc[Columns];
-  unroll<Columns>([&](auto c) PM_INLINE { acc[c] = V::zero_f(); });
-  const std::byte *q = group + L::header_bytes(in), *ahead = q + kPrefetchBytes;
   // Groups follow one another, so what lies behind a group is wanted next, its header too: with each block a block and its share of a
   // header are asked for. Eight rows are bound by arithmetic, and that share costs them more than it brings.
   constexpr size_t kAsked = L::kBlockBytes + (Columns == 8 ? 0 : L::kEntryBytes / (Fmt::super ? 8 : 1));
+  typename V::F acc[Groups * Columns];
+  unroll<Groups * Columns>([&](auto cell) PM_INLINE { acc[cell] = V::zero_f(); });
+  const std::byte *q[Groups], *ahead[Groups];
+  unroll<Groups>([&](auto g) PM_INLINE {
+    q[g] = groups[g] + L::header_bytes(in);
+    ahead[g] = q[g] + kPrefetchBytes / Groups;
+  });
   for (int64_t block = 0; block < in / 32; ++block) {
-    for (size_t line = 0; line < kAsked; line += 64) V::prefetch(ahead + line);
-    ahead += kAsked;
-    const std::byte* const quads[1] = {q};
-    BlockScales<V, K> scales[1];
-    load_scales<V, Fmt>(group, block, scales[0]);
-    typename V::I sum[Columns];
-    block_sums<V, K, PackedQuads<V, Fmt::bits>, 1, Columns>(quads, x, scales, sum);
-    unroll<Columns>([&](auto c) PM_INLINE { apply_scales(scales[0], x[c], sum[c], acc[c]); });
-    q += L::kBlockBytes;
+    BlockScales<V, K> scales[Groups];
+    unroll<Groups>([&](auto g) PM_INLINE {
+      for (size_t line = 0; line < kAsked; line += 64) V::prefetch(ahead[g] + line);
+      ahead[g] += kAsked;
+      load_scales<V, Fmt>(groups[g], block, scales[g]);
+    });
+    typename V::I sum[Groups * Columns];
+    block_sums<V, K, PackedQuads<V, Fmt::bits>, Groups, Columns>(q, x, scales, sum);
+    unroll<Columns>([&](auto column) PM_INLINE {
+      constexpr int c = column;
+      apply_scales(scales[0], x[c], sum[c], acc[c]);
+      if constexpr (Groups == 2) apply_scales(scales[1], x[c], sum[Columns + c], acc[Columns + c]);
+    });
+    unroll<Groups>([&](auto g) PM_INLINE { q[g] += L::kBlockBytes; });
     x += x_stride;
   }
-  unroll<Columns>([&](auto c) PM_INLINE { V::store_f(sums + c * sums_stride, acc[c]); });
+  unroll<Groups * Columns>([&](auto cell) PM_INLINE { V::store_f(sums[cell / Columns] + cell % Columns * sums_stride, acc[cell]); });
 }
 
-template <class V, class Fmt>
-void direct(const std::byte* group, int64_t in, const QuantBlock* x, int64_t x_stride, int columns, float* sums, int64_t sums_stride) {
+template <class V, class Fmt, int Groups>
+void direct(const std::byte* const* groups, int64_t in, const QuantBlock* x, int64_t x_stride, int columns, float* const* sums,
+            int64_t sums_stride) {
+  float* to[Groups];
+  for (int g = 0; g < Groups; ++g) to[g] = sums[g];
   while (columns > 0) {
-    const int now = columns >= 8 ? 8 : columns >= 4 ? 4 : columns >= 2 ? 2 : 1;
+    const int now = columns >= 8 && Groups == 1 ? 8 : columns >= 4 ? 4 : columns >= 2 ? 2 : 1;
     switch (now) {
-      case 8: direct_tile<V, Fmt, 8>(group, in, x, x_stride, sums, sums_stride); break;
-      case 4: direct_tile<V, Fmt, 4>(group, in, x, x_stride, sums, sums_stride); break;
-      case 2: direct_tile<V, Fmt, 2>(group, in, x, x_stride, sums, sums_stride); break;
-      default: direct_tile<V, Fmt, 1>(group, in, x, x_stride, sums, sums_stride); break;
+      case 8:  // two groups' sums of eight rows would not fit the registers
+        if constexpr (Groups == 1) direct_tile<V, Fmt, Groups, 8>(groups, in, x, x_stride, to, sums_stride);
+        break;
+      case 4: direct_tile<V, Fmt, Groups, 4>(groups, in, x, x_stride, to, sums_stride); break;
+      case 2: direct_tile<V, Fmt, Groups, 2>(groups, in, x, x_stride, to, sums_stride); break;
+      default: direct_tile<V, Fmt, Groups, 1>(groups, in, x, x_stride, to, sums_stride); break;
     }
     columns -= now;
     x += now;
-    sums += now * sums_stride;
+    for (int g = 0; g < Groups; ++g) to[g] += now * sums_stride;
   }
 }
 

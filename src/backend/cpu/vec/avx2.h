@@ -82,7 +82,8 @@ struct Avx2 {
     sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
     return _mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1)));
   }
-  static void prefetch(const void* at) { _mm_prefetch(static_cast<const char*>(at), _MM_HINT_T0); }
+  // Not _mm_prefetch: GCC 12 takes a function that only prefetches for one without effect and drops calls of it.
+  static void prefetch(const void* at) { asm volatile("prefetcht0 %0" : : "m"(*static_cast<const char*>(at))); }
 };
 
 #if defined(__AVXVNNI__)

@@ -82,7 +82,8 @@ struct Avx512 {
     _mm_storeu_si128(static_cast<__m128i*>(to), _mm512_cvtsepi32_epi8(a));
     return _mm512_reduce_add_epi32(a);
   }
-  static void prefetch(const void* at) { _mm_prefetch(static_cast<const char*>(at), _MM_HINT_T0); }
+  // Not _mm_prefetch: GCC 12 takes a function that only prefetches for one without effect and drops calls of it.
+  static void prefetch(const void* at) { asm volatile("prefetcht0 %0" : : "m"(*static_cast<const char*>(at))); }
 };
 
 #if defined(__AVX512VNNI__)
