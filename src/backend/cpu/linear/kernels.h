@@ -42,13 +42,16 @@ struct QuantizedKernels {
   void (*panel)(const std::byte* panel, size_t panel_bytes, int panels, int64_t blocks, const QuantBlock* x, int64_t x_stride,
                 int columns, float* sums, int64_t sums_stride) = nullptr;
   /// As panel, for `tiles` tiles of `columns` rows (x_tile_stride blocks apart), with whatever of the thread's state that takes set up and
-  /// given back: where an ISA has tile registers, else null. The same values as panel's, to the bit.
+  /// given back: where an ISA has tile registers that multiply the type faster than its vectors do, else null. The same values as panel's,
+  /// to the bit.
   void (*panel_tiles)(const std::byte* panel, size_t panel_bytes, int panels, int64_t blocks, const QuantBlock* x, int64_t x_stride,
                       int64_t x_tile_stride, int columns, int64_t tiles, float* sums, int64_t sums_stride) = nullptr;
 };
 
 /// One type of 16 or 32 bits per element. Its groups have kFloatLanes rows, whatever the ISA.
 inline constexpr int64_t kFloatLanes = 32;
+/// What a tile of 32 elements along k takes of a group that multiply_rounded reads.
+inline constexpr int64_t kRoundedStepBytes = kFloatLanes * 32 * 2;
 struct FloatKernels {
   size_t (*group_bytes)(int64_t in) = nullptr;
   void (*pack)(const std::byte* const* rows, int64_t in, std::byte* group) = nullptr;
@@ -58,10 +61,14 @@ struct FloatKernels {
                    float* sums) = nullptr;
 
   // Where an ISA multiplies the type with rows of bf16 (RoundedRows), instead of multiply:
-  /// Tiles [begin, end) along k of up to 16 rows.
-  void (*round)(const float* x, int64_t x_stride, int64_t rows, int64_t in, int64_t begin, int64_t end, std::byte* to) = nullptr;
-  /// sums[row · kFloatLanes + lane] = the whole products, for row_tiles tiles of 16 rows: all 16 are written.
-  void (*multiply_rounded)(const std::byte* group, int64_t col_tiles, const std::byte* x, int64_t row_tiles, float* sums) = nullptr;
+  /// Tiles [begin, end) along k of `rows` rows (up to 16), `stride` tiles apart from `to` on; rows past those up to `padded` become zeros.
+  void (*round)(const float* x, int64_t x_stride, int64_t rows, int64_t padded, int64_t in, int64_t begin, int64_t end, std::byte* to,
+                int64_t stride) = nullptr;
+  /// The products of `steps` tiles along k, from `weights` and `x` on (RoundedRows: one piece of neighbouring pairs of row tiles):
+  /// sums[row · kFloatLanes + lane] = or, with `add`, += them. rows: up to 15, else as many whole tiles as hold them are written.
+  /// `next`: as many weights that will be asked for next, or null.
+  void (*multiply_rounded)(const std::byte* weights, int64_t steps, bool add, const std::byte* x, int64_t rows, const std::byte* next,
+                           float* sums) = nullptr;
 };
 
 struct LinearKernels {

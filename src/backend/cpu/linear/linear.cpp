@@ -21,12 +21,16 @@ constexpr int64_t kTaskUnits = 16;
 constexpr int64_t kPairRows = QuantizedRows::kTile;
 constexpr int64_t kFloatSteps = 512;  // along k: 32 rows of 16 bits are then 32 KiB
 
+// Units that a task multiplies side by side on an ISA with tile registers, a piece of K after the other: what a piece needs of x is then read once
+// into the second-level cache. Vector units ask for x too slowly to gain by it.
+constexpr int64_t kUnitsTogether = 4;
+
 struct Scratch {
-  alignas(64) float sums[2 * kRowChunk * kUnit];                   // [rows][kUnit], of a task's units or of gate and up
+  alignas(64) float sums[kUnitsTogether * kRowChunk * kUnit];      // [rows][kUnit], of a task's units or of gate and up
   alignas(64) std::byte panels[kUnit / 8][kPanelGroupBytes];
 };
 static_assert(sizeof(Scratch) <= LinearScratch::kBytes);
-static_assert(kTaskUnits * (kPairRows - 1) <= 2 * kRowChunk && kPairRows < kPanelRows);
+static_assert(kTaskUnits * (kPairRows - 1) <= kUnitsTogether * kRowChunk && kPairRows < kPanelRows);
 
 /// Rows [begin, end) of x.
 struct Rows {
@@ -94,42 +98,74 @@ void multiply_tiles(const QuantizedKernels& kernels, const PackedWeight& weight,
   if (last > 0) multiply(rows.begin + whole * kTile, last, 1);
 }
 
-void multiply_panels(const PackedWeight& weight, int64_t unit, const LinearInput& x, Rows rows, Scratch& scratch, float* sums) {
+/// One unit of a weight, and where its products go: sums[row][n] = x[row] · weight[unit · kUnit + n]; columns past the weight's end are left
+/// as they are or zero.
+struct Product {
+  const PackedWeight* weight = nullptr;
+  int64_t unit = 0;
+  float* sums = nullptr;
+};
+
+/// Adds the products of blocks [begin, begin + kPanelBlocks) along k.
+void multiply_panel(const Product& product, const LinearInput& x, Rows rows, int64_t begin, Scratch& scratch) {
+  const PackedWeight& weight = *product.weight;
   const QuantizedKernels& kernels = quantized_kernels(weight);
-  const int64_t lanes = weight.lanes(), first = unit * kUnit / lanes, groups = std::min(kUnit / lanes, weight.groups() - first);
-  std::fill_n(sums, rows.count() * kUnit, 0.0f);
-  for (int64_t begin = 0; begin < weight.in / 32; begin += kPanelBlocks) {
-    const int64_t blocks = std::min(kPanelBlocks, weight.in / 32 - begin);
-    for (int64_t g = 0; g < groups; ++g) kernels.unpack(weight.group(first + g), weight.in, begin, blocks, scratch.panels[g]);
-    if (kernels.panel_tiles != nullptr) {
-      multiply_tiles(kernels, weight, groups, x, rows, begin, blocks, scratch, sums);
-      continue;
-    }
-    for (int64_t row = rows.begin; row < rows.end; row += QuantizedRows::kTile) {
-      const int columns = static_cast<int>(std::min(QuantizedRows::kTile, rows.end - row));
-      float* to = sums + (row - rows.begin) * kUnit;
-      for (int64_t g = 0; g < groups; g += 2) {
-        const int together = static_cast<int>(std::min<int64_t>(2, groups - g));
-        kernels.panel(scratch.panels[g], kPanelGroupBytes, together, blocks, x.quantized.block(row, begin), x.quantized.stride(row),
-                      columns, to + g * lanes, kUnit);
-      }
+  const int64_t lanes = weight.lanes(), first = product.unit * kUnit / lanes, groups = std::min(kUnit / lanes, weight.groups() - first);
+  const int64_t blocks = std::min(kPanelBlocks, weight.in / 32 - begin);
+  if (begin == 0) std::fill_n(product.sums, rows.count() * kUnit, 0.0f);
+  for (int64_t g = 0; g < groups; ++g) kernels.unpack(weight.group(first + g), weight.in, begin, blocks, scratch.panels[g]);
+  if (kernels.panel_tiles != nullptr) return multiply_tiles(kernels, weight, groups, x, rows, begin, blocks, scratch, product.sums);
+  for (int64_t row = rows.begin; row < rows.end; row += QuantizedRows::kTile) {
+    const int columns = static_cast<int>(std::min(QuantizedRows::kTile, rows.end - row));
+    float* to = product.sums + (row - rows.begin) * kUnit;
+    for (int64_t g = 0; g < groups; g += 2) {
+      const int together = static_cast<int>(std::min<int64_t>(2, groups - g));
+      kernels.panel(scratch.panels[g], kPanelGroupBytes, together, blocks, x.quantized.block(row, begin), x.quantized.stride(row), columns,
+                    to + g * lanes, kUnit);
     }
   }
 }
 
-void multiply_floats(const PackedWeight& weight, int64_t unit, const LinearInput& x, Rows rows, float* sums) {
-  const FloatKernels& kernels = weight.kernels().floats[static_cast<int>(weight.source_dtype)];
-  if (weight.wants_rounded()) {
-    // A chunk begins at a whole tile, and its sums have room for one.
-    static_assert(kRowChunk % RoundedRows::kTileRows == 0 && kFloatLanes == kUnit);
-    kernels.multiply_rounded(weight.group(unit), RoundedRows::col_tiles(weight.in), x.rounded.tile(rows.begin / RoundedRows::kTileRows, 0),
-                             RoundedRows::row_tiles(rows.count()), sums);
+/// The products of tiles [begin, begin + steps) along k. next: of the piece that follows, or null.
+void multiply_rounded(const Product& product, const LinearInput& x, Rows rows, int64_t begin, int64_t steps, const std::byte* next) {
+  // A chunk begins at a pair of tiles, and its sums have room for whole ones.
+  static_assert(kRowChunk % (2 * RoundedRows::kTileRows) == 0 && kFloatLanes == kUnit);
+  const PackedWeight& weight = *product.weight;
+  // The last tile of rows is whole, with zeros, where others stand beside it in the matrix.
+  const int64_t count = x.rows < RoundedRows::kTileRows ? rows.count() : RoundedRows::row_tiles(rows.count()) * RoundedRows::kTileRows;
+  weight.kernels().floats[static_cast<int>(weight.source_dtype)].multiply_rounded(
+      weight.group(product.unit) + begin * kRoundedStepBytes, steps, begin > 0, x.rounded.tile(rows.begin / RoundedRows::kTileRows, begin), count, next,
+      product.sums);
+}
+
+/// Products that share x and are made in pieces along k: piece by piece, so that what a piece reads of x is in cache for all but the first.
+void multiply_in_pieces(std::span<const Product> products, const LinearInput& x, Rows rows, Scratch& scratch) {
+  const int64_t in = products[0].weight->in;
+  if (products[0].weight->wants_quantized()) {
+    for (int64_t begin = 0; begin < in / 32; begin += kPanelBlocks)
+      for (const Product& product : products) multiply_panel(product, x, rows, begin, scratch);
     return;
   }
-  std::fill_n(sums, rows.count() * kUnit, 0.0f);
+  // Weights that few rows read once need not be kept for others.
+  const int64_t tiles = RoundedRows::col_tiles(in), piece = RoundedRows::row_tiles(x.rows) <= 2 ? tiles : RoundedRows::kPieceTiles;
+  for (int64_t begin = 0; begin < tiles; begin += piece) {
+    for (size_t i = 0; i < products.size(); ++i) {
+      const bool last = i + 1 == products.size();
+      const int64_t then = last ? begin + piece : begin;
+      const Product& following = products[last ? 0 : i + 1];
+      const std::byte* next = then + piece <= tiles ? following.weight->group(following.unit) + then * kRoundedStepBytes : nullptr;
+      multiply_rounded(products[i], x, rows, begin, std::min(piece, tiles - begin), next);
+    }
+  }
+}
+
+void multiply_floats(const Product& product, const LinearInput& x, Rows rows) {
+  const PackedWeight& weight = *product.weight;
+  const FloatKernels& kernels = weight.kernels().floats[static_cast<int>(weight.source_dtype)];
+  std::fill_n(product.sums, rows.count() * kUnit, 0.0f);
   for (int64_t k = 0; k < weight.in; k += kFloatSteps)
-    kernels.multiply(weight.group(unit), k, std::min(kFloatSteps, weight.in - k), x.floats + rows.begin * x.floats_stride,
-                     x.floats_stride, rows.count(), sums);
+    kernels.multiply(weight.group(product.unit), k, std::min(kFloatSteps, weight.in - k), x.floats + rows.begin * x.floats_stride,
+                     x.floats_stride, rows.count(), product.sums);
 }
 
 /// A "matrix" of one row is kept as an f32 vector.
@@ -141,12 +177,30 @@ void multiply_vector(const PackedWeight& weight, const LinearInput& x, Rows rows
   }
 }
 
-/// sums[row][n] = x[row] · weight[unit · kUnit + n]; columns past the weight's end are left as they are or zero.
-void multiply_unit(const PackedWeight& weight, int64_t unit, const LinearInput& x, Rows rows, Scratch& scratch, float* sums) {
-  if (weight.vector() != nullptr) return multiply_vector(weight, x, rows, sums);
-  if (!weight.wants_quantized()) return multiply_floats(weight, unit, x, rows, sums);
-  if (x.rows < kPanelRows) return multiply_direct(weight, unit, x, rows, sums);
-  multiply_panels(weight, unit, x, rows, scratch, sums);
+/// Units that a task takes together.
+int64_t units_together(const LinearKernels& kernels) {
+  return kernels.floats[static_cast<int>(DType::bf16)].multiply_rounded != nullptr ? kUnitsTogether : 1;
+}
+
+/// Products with weights of one table.
+void multiply(std::span<const Product> products, const LinearInput& x, Rows rows, Scratch& scratch) {
+  const auto in_pieces = [&](const PackedWeight& w) { return w.vector() == nullptr && (w.wants_rounded() || (w.wants_quantized() && x.rows >= kPanelRows)); };
+  for (size_t i = 0, end; i < products.size(); i = end) {
+    const PackedWeight& weight = *products[i].weight;
+    end = i + 1;
+    if (in_pieces(weight)) {
+      const auto alike = [&](const PackedWeight& other) { return in_pieces(other) && other.wants_quantized() == weight.wants_quantized(); };
+      if (units_together(weight.kernels()) > 1)
+        while (end < products.size() && alike(*products[end].weight)) ++end;
+      multiply_in_pieces(products.subspan(i, end - i), x, rows, scratch);
+    } else if (weight.vector() != nullptr) {
+      multiply_vector(weight, x, rows, products[i].sums);
+    } else if (weight.wants_quantized()) {
+      multiply_direct(weight, products[i].unit, x, rows, products[i].sums);
+    } else {
+      multiply_floats(products[i], x, rows);
+    }
+  }
 }
 
 void check_input(const PackedWeight& weight, const LinearInput& x) {
@@ -164,16 +218,16 @@ void check_input(const PackedWeight& weight, const LinearInput& x) {
 int64_t units_of(const PackedWeight& weight) { return (weight.out + kUnit - 1) / kUnit; }
 
 /// Calls body(begin, end, rows, scratch) until every unit has been computed for all rows: several units a task where there are few rows, several
-/// tasks a unit where there are few units.
+/// tasks a unit where there are few units. together: units that are better computed at once.
 template <class Body>
-void for_units(ComputePool& pool, LinearScratch& scratch, int64_t units, int64_t rows, Body&& body) {
+void for_units(ComputePool& pool, LinearScratch& scratch, int64_t units, int64_t rows, int64_t together, Body&& body) {
   const int64_t threads = pool.threads();
   int64_t chunk = kRowChunk;
   while (chunk > 32 && units * ((rows + chunk - 1) / chunk) < 4 * threads) chunk /= 2;
   const int64_t chunks = (rows + chunk - 1) / chunk;
   // Long tasks are long streams from memory; the last units of each thread are handed out in pieces then, so that all threads end together.
   const bool streams = rows < kPairRows;
-  const int64_t per_task = rows >= kPanelRows ? 1 : std::clamp<int64_t>(units / (threads * (streams ? 4 : 8)), 1, kTaskUnits);
+  const int64_t per_task = std::clamp<int64_t>(units * chunks / (threads * (streams ? 4 : 8)), 1, rows >= kPanelRows ? together : kTaskUnits);
   const int64_t per_piece = streams ? std::max<int64_t>(1, per_task / 4) : per_task;
   const int64_t whole = std::max<int64_t>(0, units - threads * per_task) / per_task, pieces = (units - whole * per_task + per_piece - 1) / per_piece;
   const int64_t tasks = whole + pieces;
@@ -185,18 +239,25 @@ void for_units(ComputePool& pool, LinearScratch& scratch, int64_t units, int64_t
   });
 }
 
-void write(const LinearPart& part, int64_t unit, Rows rows, const float* sums) {
-  const int64_t begin = unit * kUnit, count = std::min(kUnit, part.weight->out - begin);
+/// Where a part's sums go. Count: of its outputs, constant where it is kUnit.
+template <class Count>
+void write_rows(const LinearPart& part, int64_t begin, Count count, Rows rows, const float* sums) {
   for (int64_t row = rows.begin; row < rows.end; ++row, sums += kUnit) {
     float* out = part.out + row * part.out_stride + begin;
     float values[kUnit];
-    std::copy_n(sums, count, values);
+    std::copy_n(sums, +count, values);
     if (part.bias != nullptr)
       for (int64_t n = 0; n < count; ++n) values[n] += part.bias[begin + n];
     if (part.accumulate)
       for (int64_t n = 0; n < count; ++n) values[n] += out[n];
-    std::copy_n(values, count, out);
+    std::copy_n(values, +count, out);
   }
+}
+
+void write(const LinearPart& part, int64_t unit, Rows rows, const float* sums) {
+  const int64_t begin = unit * kUnit;
+  if (part.weight->out - begin >= kUnit) write_rows(part, begin, std::integral_constant<int64_t, kUnit>{}, rows, sums);
+  else write_rows(part, begin, part.weight->out - begin, rows, sums);
 }
 
 }  // namespace
@@ -213,7 +274,8 @@ void linear(ComputePool& pool, LinearScratch& scratch, const LinearInput& x, std
     check_input(*parts[i].weight, x);
     first[i + 1] = first[i] + units_of(*parts[i].weight);
   }
-  for_units(pool, scratch, first[parts.size()], x.rows, [&](int64_t begin, int64_t end, Rows rows, Scratch& memory) {
+  const int64_t together = units_together(parts[0].weight->kernels());
+  for_units(pool, scratch, first[parts.size()], x.rows, together, [&](int64_t begin, int64_t end, Rows rows, Scratch& memory) {
     for (size_t i = 0; begin < end; ++i) {
       const int64_t stop = std::min(end, first[i + 1]), offset = first[i];
       const LinearPart& part = parts[i];
@@ -222,9 +284,13 @@ void linear(ComputePool& pool, LinearScratch& scratch, const LinearInput& x, std
         for (int64_t unit = begin; unit < stop; ++unit) write(part, unit - offset, rows, memory.sums + (unit - begin) * rows.count() * kUnit);
         begin = stop;
       }
-      for (; begin < stop; ++begin) {
-        multiply_unit(*part.weight, begin - offset, x, rows, memory, memory.sums);
-        write(part, begin - offset, rows, memory.sums);
+      for (; begin < stop; begin = std::min(stop, begin + together)) {
+        std::array<Product, kUnitsTogether> products;
+        const auto count = static_cast<size_t>(std::min(stop - begin, together));
+        for (size_t n = 0; n < count; ++n)
+          products[n] = {part.weight, begin - offset + static_cast<int64_t>(n), memory.sums + static_cast<int64_t>(n) * kRowChunk * kUnit};
+        multiply({products.data(), count}, x, rows, memory);
+        for (size_t n = 0; n < count; ++n) write(part, products[n].unit, rows, products[n].sums);
       }
     }
   });
@@ -239,22 +305,27 @@ void linear_gated(ComputePool& pool, LinearScratch& scratch, const LinearInput& 
   if (x.rows == 0) return;
   const LinearKernels& kernels = gate.kernels();
   const bool paired = gate.source_dtype == up.source_dtype && multiplied_in_pairs(gate, x);
-  for_units(pool, scratch, units_of(gate), x.rows, [&](int64_t first, int64_t last, Rows rows, Scratch& memory) {
-    float *gate_sums = memory.sums, *up_sums = memory.sums + kRowChunk * kUnit;
-    for (int64_t unit = first; unit < last; ++unit) {
+  const int64_t together = std::max<int64_t>(1, units_together(kernels) / 2);
+  const auto sums_of = [](Scratch& memory, int64_t n) { return memory.sums + n * kRowChunk * kUnit; };
+  const auto finish = [&](int64_t unit, Rows rows, float* values, const float* up_values) {
+    const int64_t begin = unit * kUnit, count = std::min(kUnit, gate.out - begin);
+    for (int64_t row = rows.begin; row < rows.end; ++row, values += kUnit, up_values += kUnit) {
+      kernels.silu_mul(values, up_values, kUnit);
+      if (out.floats != nullptr) std::copy_n(values, count, out.floats + row * out.floats_stride + begin);
+      if (out.quantized) kernels.quantize(values, 1, out.quantized.block(row, unit), 1);
+    }
+  };
+  for_units(pool, scratch, units_of(gate), x.rows, together, [&](int64_t begin, int64_t end, Rows rows, Scratch& memory) {
+    for (; begin < end; begin = std::min(end, begin + together)) {
+      const int64_t count = std::min(end - begin, together);
+      std::array<Product, kUnitsTogether> products;
+      for (int64_t n = 0; n < 2 * count; ++n) products[static_cast<size_t>(n)] = {n % 2 == 0 ? &gate : &up, begin + n / 2, sums_of(memory, n)};
       if (paired) {
-        multiply_pairs(gate, up, unit, x, gate_sums, up_sums);
+        for (int64_t n = 0; n < count; ++n) multiply_pairs(gate, up, begin + n, x, sums_of(memory, 2 * n), sums_of(memory, 2 * n + 1));
       } else {
-        multiply_unit(gate, unit, x, rows, memory, gate_sums);
-        multiply_unit(up, unit, x, rows, memory, up_sums);
+        multiply({products.data(), static_cast<size_t>(2 * count)}, x, rows, memory);
       }
-      const int64_t begin = unit * kUnit, count = std::min(kUnit, gate.out - begin);
-      for (int64_t row = rows.begin; row < rows.end; ++row) {
-        float* values = gate_sums + (row - rows.begin) * kUnit;
-        kernels.silu_mul(values, up_sums + (row - rows.begin) * kUnit, kUnit);
-        if (out.floats != nullptr) std::copy_n(values, count, out.floats + row * out.floats_stride + begin);
-        if (out.quantized) kernels.quantize(values, 1, out.quantized.block(row, unit), 1);
-      }
+      for (int64_t n = 0; n < count; ++n) finish(begin + n, rows, sums_of(memory, 2 * n), sums_of(memory, 2 * n + 1));
     }
   });
 }
@@ -279,13 +350,14 @@ void quantize_rows(ComputePool& pool, Isa isa, const float* x, int64_t x_stride,
 void round_rows(ComputePool& pool, const PackedWeight& weight, const float* x, int64_t x_stride, const RoundedRows& to) {
   const auto round = weight.kernels().floats[static_cast<int>(weight.source_dtype)].round;
   PM_CHECK(weight.wants_rounded() && to.cols() == weight.in);
-  // Cut along k, so that few long rows are spread too: a piece is 16 rows of 1,024 elements.
-  constexpr int64_t kPiece = 32, kRows = RoundedRows::kTileRows;
-  const int64_t tiles = RoundedRows::col_tiles(to.cols()), pieces = (tiles + kPiece - 1) / kPiece;
-  pool.run_ranges(RoundedRows::row_tiles(to.rows()) * pieces, to.rows() < kRows / 2 ? 4 : 1, [&](int64_t begin, int64_t end, int) {
-    for (int64_t piece = begin; piece < end; ++piece) {
-      const int64_t row = piece / pieces * kRows, tile = piece % pieces * kPiece;
-      round(x + row * x_stride, x_stride, std::min(kRows, to.rows() - row), to.cols(), tile, std::min(tiles, tile + kPiece), to.tile(row / kRows, tile));
+  // Cut along k, so that few long rows are spread too. Fewer rows than a tile has are as many there; one row of some 4,096 elements is a task.
+  constexpr int64_t kRows = RoundedRows::kTileRows, kPiece = RoundedRows::kPieceTiles;
+  const int64_t tiles = RoundedRows::col_tiles(to.cols()), pieces = (tiles + kPiece - 1) / kPiece, padded = std::min(kRows, to.rows());
+  pool.run_ranges(RoundedRows::row_tiles(to.rows()) * pieces, std::max<int64_t>(4, 16 / to.rows()), [&](int64_t begin, int64_t end, int) {
+    for (int64_t item = begin; item < end; ++item) {
+      const int64_t row_tile = item / pieces, row = row_tile * kRows, tile = item % pieces * kPiece;
+      round(x + row * x_stride, x_stride, std::min(kRows, to.rows() - row), padded, to.cols(), tile, std::min(tiles, tile + kPiece),
+            to.tile(row_tile, tile), to.stride(row_tile));
     }
   });
 }

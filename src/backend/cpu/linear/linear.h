@@ -43,7 +43,7 @@ class LinearScratch {
   explicit LinearScratch(int threads);
   /// 64-byte aligned.
   std::byte* of(int thread) { return memory_.get() + static_cast<size_t>(thread) * kBytes; }
-  static constexpr size_t kBytes = 128 * 1024;
+  static constexpr size_t kBytes = 192 * 1024;
 
  private:
   struct Free {

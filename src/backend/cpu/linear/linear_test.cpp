@@ -86,7 +86,9 @@ struct Input {
       rounded_memory.assign(RoundedRows::bytes(rows, cols), std::byte{0xff});  // what is not written is not a number
       x.rounded = RoundedRows(rounded_memory.data(), rows, cols);
       for (int64_t row = 0; row < rows; row += 16)
-        bf16.round(floats.data() + row * cols, cols, std::min<int64_t>(16, rows - row), cols, 0, RoundedRows::col_tiles(cols), x.rounded.tile(row / 16, 0));
+        for (int64_t tile = 0; tile < RoundedRows::col_tiles(cols); ++tile)
+          bf16.round(floats.data() + row * cols, cols, std::min<int64_t>(16, rows - row), std::min<int64_t>(16, rows), cols, tile, tile + 1,
+                     x.rounded.tile(row / 16, tile), x.rounded.stride(row / 16));
     }
     if (cols % 32 != 0) return;
     memory.resize(QuantizedRows::bytes(rows, cols));
@@ -352,6 +354,28 @@ TEST_F(Linear, RowsRoundedAsAPhaseEqualThoseOfOneTask) {
         round_rows(pool_, *weight, expected.floats.data(), in, RoundedRows(memory.data(), rows, in));
         EXPECT_EQ(memory, expected.rounded_memory) << rows << " rows of " << in;
       }
+    }
+  }
+}
+
+TEST_F(Linear, ManyUnitsInATaskEqualOneAlone) {
+  // One thread takes four units of 36 (two of the gated product) at once, three take each alone; both in several pieces along k.
+  const int64_t out = 1130, in = 1088, rows = 37;
+  ComputePool one(1);
+  for (const LinearKernels* kernels : {&plain_tile_linear_kernels(), &linear_kernels(best_isa())}) {
+    const Input input(random_rows(rows, in, 1), rows, in, *kernels);
+    for (const auto& [gate_type, up_type] : {std::pair{DType::q8_0, DType::q8_0}, {DType::bf16, DType::bf16}, {DType::q5_0, DType::bf16}}) {
+      const auto gate = pack(gate_type, random_matrix(gate_type, out, in, 2), out, in, *kernels), up = pack(up_type, random_matrix(up_type, out, in, 3), out, in, *kernels);
+      Floats got(static_cast<size_t>(rows * out)), gated[2] = {got, got};
+      const LinearPart part{gate.get(), nullptr, got.data(), out};
+      linear(one, scratch_, input.x, {&part, 1});
+      EXPECT_EQ(got, multiply(input, *gate)) << name_of(*kernels) << ' ' << to_string(gate_type);
+      linear_gated(one, scratch_, input.x, *gate, *up, {gated[0].data(), out, {}});
+      linear_gated(pool_, scratch_, input.x, *gate, *up, {gated[1].data(), out, {}});
+      EXPECT_EQ(gated[0], gated[1]) << name_of(*kernels) << ' ' << to_string(gate_type) << ", " << to_string(up_type);
+      Floats values = got, other = multiply(input, *up);
+      kernels->silu_mul(values.data(), other.data(), rows * out / 32 * 32);
+      EXPECT_EQ(std::memcmp(values.data(), gated[0].data(), static_cast<size_t>(rows * out / 32 * 32) * sizeof(float)), 0) << name_of(*kernels);
     }
   }
 }

@@ -1,10 +1,13 @@
 // RoundedRows: activations as bf16, the left operand of products by tiles with bf16 weights (tile_kernels.h).
 //
-// Layout: [rows / 16][cols / 32] tiles of [16 rows][32 elements], 1 KiB each and contiguous: a tile's rows never share a set of the
-// cache because of the matrix's width. Both are rounded up, and what is past the end is zero.
+// Layout: tiles of [16 rows][32 elements], 1 KiB each, in the order in which a product reads them: pieces of kPieceTiles tiles along k; in a
+// piece pairs of row tiles; in a pair k by k, the two side by side. So all rows of one piece are one stream. The last piece is narrower
+// and the last pair may be one tile. Rows and elements are rounded up to whole tiles with zeros; a matrix of fewer than 16 rows has tiles of 16
+// rows' size, of which those past its end are neither written nor read.
 // Ownership: a view; the memory is the caller's (bytes() says how much, 64-byte aligned).
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -14,6 +17,7 @@ class RoundedRows {
  public:
   static constexpr int64_t kTileRows = 16, kTileCols = 32;
   static constexpr size_t kTileBytes = kTileRows * kTileCols * 2;
+  static constexpr int64_t kPieceTiles = 8;
 
   RoundedRows() = default;
   RoundedRows(std::byte* memory, int64_t rows, int64_t cols) : data_(memory), rows_(rows), cols_(cols) {}
@@ -24,10 +28,13 @@ class RoundedRows {
   explicit operator bool() const { return data_ != nullptr; }
   int64_t rows() const { return rows_; }
   int64_t cols() const { return cols_; }
-  /// Tile `col_tile` of the rows from 16 · row_tile on; the next ones along k follow it.
+  /// Tile `col_tile` of the rows from 16 · row_tile on; inside a piece the next one along k lies stride(row_tile) tiles on.
   std::byte* tile(int64_t row_tile, int64_t col_tile) const {
-    return data_ + static_cast<size_t>(row_tile * col_tiles(cols_) + col_tile) * kTileBytes;
+    const int64_t first = col_tile / kPieceTiles * kPieceTiles, width = std::min(kPieceTiles, col_tiles(cols_) - first), pair = row_tile / 2 * 2;
+    const int64_t index = first * row_tiles(rows_) + pair * width + (col_tile - first) * stride(row_tile) + row_tile - pair;
+    return data_ + static_cast<size_t>(index) * kTileBytes;
   }
+  int64_t stride(int64_t row_tile) const { return std::min<int64_t>(2, row_tiles(rows_) - row_tile / 2 * 2); }
 
  private:
   std::byte* data_ = nullptr;

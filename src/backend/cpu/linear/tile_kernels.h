@@ -77,28 +77,30 @@ struct BlockTiles {
   }
 };
 
-/// Multiplies each block of Groups panels with a tile of rows and calls apply(block, its products, its scales in the first panel), in
-/// order, a block's products one ahead of its scales: so that the tile unit works while the vector units do.
+/// Blocks that are multiplied before the first of them is scaled: a load cannot take what a tile's store has not yet brought to the cache,
+/// and while one thread of a core multiplies the other can scale. Products take 8 KiB of the first-level cache.
+template <class K>
+inline constexpr int64_t kBatch = K::halves ? 4 : 8;
+
+/// Multiplies each block of Groups panels with a tile of rows and calls apply(block, its products, its scales in the first panel), in order.
 template <class V, class T, class K, int Groups, class Apply>
-PM_INLINE inline void one_ahead(const std::byte* panel, size_t panel_bytes, int64_t blocks, const QuantBlock* x, int64_t x_stride, Apply&& apply_block) {
+PM_INLINE inline void in_batches(const std::byte* panel, size_t panel_bytes, int64_t blocks, const QuantBlock* x, int64_t x_stride, Apply&& apply) {
   using Tiles = BlockTiles<V, T, K>;
-  using Even = std::integral_constant<int, 0>;
-  using Odd = std::integral_constant<int, 1>;
   constexpr size_t kBlock = panel_block_bytes<V, K>();
-  typename Tiles::Sums products[2];
-  const auto multiply = [&](auto turn, int64_t block) PM_INLINE {
-    Tiles::template multiply<turn, Groups>(panel + static_cast<size_t>(block) * kBlock, panel_bytes, x + block * x_stride, products[turn]);
-  };
-  const auto apply = [&](auto turn, int64_t block) PM_INLINE {
-    apply_block(block, products[turn], panel + static_cast<size_t>(block) * kBlock + 8 * Tiles::kQuadBytes);
-  };
-  multiply(Even{}, int64_t{0});
-  for (int64_t block = 0; block < blocks; block += 2) {
-    if (block + 1 < blocks) multiply(Odd{}, block + 1);
-    apply(Even{}, block);
-    if (block + 1 == blocks) break;
-    if (block + 2 < blocks) multiply(Even{}, block + 2);
-    apply(Odd{}, block + 1);
+  typename Tiles::Sums products[kBatch<K>];
+  for (int64_t begin = 0; begin < blocks; begin += kBatch<K>) {
+    const int64_t end = begin + kBatch<K> < blocks ? begin + kBatch<K> : blocks;
+    const auto multiply = [&](auto turn, int64_t block) PM_INLINE {
+      Tiles::template multiply<turn, Groups>(panel + static_cast<size_t>(block) * kBlock, panel_bytes, x + block * x_stride, products[block - begin]);
+    };
+    int64_t block = begin;
+    for (; block + 2 <= end; block += 2) {
+      multiply(std::integral_constant<int, 0>{}, block);
+      multiply(std::integral_constant<int, 1>{}, block + 1);
+    }
+    if (block < end) multiply(std::integral_constant<int, 0>{}, block);
+    for (block = begin; block < end; ++block)
+      apply(block, products[block - begin], panel + static_cast<size_t>(block) * kBlock + 8 * Tiles::kQuadBytes);
   }
 }
 
@@ -111,7 +113,7 @@ void tile_panel_wide(const std::byte* panel, size_t panel_bytes, int64_t blocks,
   unroll<Groups * kTileColumns8>([&](auto cell) PM_INLINE {
     acc[cell] = V::load_f(sums + cell % kTileColumns8 * sums_stride + cell / kTileColumns8 * V::kLanes);
   });
-  one_ahead<V, T, K, Groups>(
+  in_batches<V, T, K, Groups>(
       panel, panel_bytes, blocks, x, x_stride, [&](int64_t block, const typename Tiles::Sums& products, const std::byte* at) PM_INLINE {
         BlockScales<V, K> scales[Groups];
         unroll<Groups>([&](auto g) PM_INLINE { scales[g].from_panel(at + g * panel_bytes); });
@@ -131,7 +133,7 @@ template <class V, class T, class K, int Groups>
 void tile_panel_few(const std::byte* panel, size_t panel_bytes, int64_t blocks, const QuantBlock* x, int64_t x_stride, int columns, float* sums,
                     int64_t sums_stride) {
   using Tiles = BlockTiles<V, T, K>;
-  one_ahead<V, T, K, Groups>(
+  in_batches<V, T, K, Groups>(
       panel, panel_bytes, blocks, x, x_stride, [&](int64_t block, const typename Tiles::Sums& products, const std::byte* at) PM_INLINE {
         unroll<Groups>([&](auto g) PM_INLINE {
           BlockScales<V, K> scales;
@@ -168,14 +170,12 @@ void tile_panel(const std::byte* panel, size_t panel_bytes, int panels, int64_t 
 // --- bf16 -----------------------------------------------------------------------------------------------------------------------
 // A group holds kFloatLanes output rows as pairs along k: [in / 2][kFloatLanes][2], in rounded up to 32 elements with zeros.
 
-inline constexpr int64_t kPairBytes = kFloatLanes * 4;              // all lanes of one pair
-inline constexpr int64_t kGroupTileBytes = 16 * kPairBytes;         // 32 elements: two right operands side by side
-/// Tiles along k that stay in the first-level cache while all rows of x pass: 16 KiB of weights.
-inline constexpr int64_t kTileStep = 8;
+inline constexpr int64_t kPairBytes = kFloatLanes * 4;  // all lanes of one pair
+static_assert(16 * kPairBytes == kRoundedStepBytes);    // 32 elements: two right operands side by side
 
 template <class V>
 size_t bf16_group_bytes(int64_t in) {
-  return static_cast<size_t>((in + 31) / 32 * kGroupTileBytes);
+  return static_cast<size_t>((in + 31) / 32 * kRoundedStepBytes);
 }
 
 template <class V>
@@ -195,13 +195,13 @@ void bf16_dequantize(const std::byte* group, int lane, int64_t in, float* row) {
   }
 }
 
-/// FloatKernels::round: tiles [begin, end) along k of `rows` rows (up to 16).
+/// FloatKernels::round.
 template <class V, class T>
-void round_tiles(const float* x, int64_t x_stride, int64_t rows, int64_t in, int64_t begin, int64_t end, std::byte* to) {
+void round_tiles(const float* x, int64_t x_stride, int64_t rows, int64_t padded, int64_t in, int64_t begin, int64_t end, std::byte* to, int64_t stride) {
   constexpr int64_t kCols = RoundedRows::kTileCols;
-  for (int64_t tile = begin; tile < end; ++tile, to += RoundedRows::kTileBytes) {
+  for (int64_t tile = begin; tile < end; ++tile, to += stride * static_cast<int64_t>(RoundedRows::kTileBytes)) {
     const int64_t count = in - tile * kCols < kCols ? in - tile * kCols : kCols;
-    for (int64_t row = 0; row < RoundedRows::kTileRows; ++row) {
+    for (int64_t row = 0; row < padded; ++row) {
       float last[kCols] = {};
       const float* from = x + row * x_stride + tile * kCols;
       if (row >= rows || count < kCols) {
@@ -214,21 +214,34 @@ void round_tiles(const float* x, int64_t x_stride, int64_t rows, int64_t in, int
   }
 }
 
-/// 16 · RowTiles rows of x by 32 output rows, tiles [begin, end) along k. Registers: x 0, 1; weights 2, 3; sums 4 + 2 · row tile + half.
-template <class T, int RowTiles>
-void bf16_block(const std::byte* group, const std::byte* x, int64_t col_tiles, int64_t begin, int64_t end, float* sums) {
-  constexpr int64_t kSumsStride = kFloatLanes * sizeof(float);
+/// Weights that a product asks for ahead: `lines` of each step's 32 from `at` on, a step further with each step.
+struct Ahead {
+  const std::byte* at = nullptr;
+  int64_t lines = 0;
+};
+
+/// What is asked for ahead of x, in steps, and of weights that come straight from memory, in bytes.
+inline constexpr int64_t kStepsAhead = 2, kDirectAhead = 4 * kRoundedStepBytes;
+
+/// RowTiles tiles of rows of x by 32 output rows. Registers: x 0, 1; weights 2, 3; sums 4 + 2 · row tile + half. Near: the weights ahead are
+/// wanted in the first-level cache, else in the second.
+template <class V, class T, int RowTiles, bool Near>
+void bf16_block(const std::byte* weights, const std::byte* x, int64_t steps, bool add, Ahead ahead, float* sums) {
+  constexpr int64_t kSumsStride = kFloatLanes * sizeof(float), kXStep = RowTiles * static_cast<int64_t>(RoundedRows::kTileBytes);
   unroll<2 * RowTiles>([&](auto cell) PM_INLINE {
     constexpr int row = cell / 2, half = cell % 2;
-    if (begin == 0) T::template zero<4 + cell>();
-    else T::template load<4 + cell>(sums + row * 16 * kFloatLanes + half * 16, kSumsStride);
+    if (add) T::template load<4 + cell>(sums + row * 16 * kFloatLanes + half * 16, kSumsStride);
+    else T::template zero<4 + cell>();
   });
-  for (int64_t k = begin; k < end; ++k) {
-    unroll<2>([&](auto half) PM_INLINE { T::template load<2 + half>(group + k * kGroupTileBytes + half * 64, kPairBytes); });
+  for (; steps > 0; --steps, weights += kRoundedStepBytes, x += kXStep, ahead.at += kRoundedStepBytes) {
+    unroll<2>([&](auto half) PM_INLINE { T::template load<2 + half>(weights + half * 64, kPairBytes); });
     unroll<RowTiles>([&](auto row) PM_INLINE {
-      T::template load<row>(x + (row * col_tiles + k) * static_cast<int64_t>(RoundedRows::kTileBytes), 64);
+      constexpr int64_t kTile = static_cast<int64_t>(RoundedRows::kTileBytes);
+      T::template load<row>(x + row * kTile, 64);
       unroll<2>([&](auto half) PM_INLINE { T::template dot_bf16<4 + 2 * row + half, row, 2 + half>(); });
+      unroll<kTile / 64>([&](auto line) PM_INLINE { V::prefetch(x + kStepsAhead * kXStep + row * kTile + line * 64); });
     });
+    for (int64_t line = 0; line < ahead.lines; ++line) __builtin_prefetch(ahead.at + 64 * line, 0, Near ? 3 : 2);
   }
   unroll<2 * RowTiles>([&](auto cell) PM_INLINE {
     constexpr int row = cell / 2, half = cell % 2;
@@ -238,18 +251,27 @@ void bf16_block(const std::byte* group, const std::byte* x, int64_t col_tiles, i
 
 /// FloatKernels::multiply_rounded.
 template <class V, class T>
-void bf16_multiply(const std::byte* group, int64_t col_tiles, const std::byte* x, int64_t row_tiles, float* sums) {
+void bf16_multiply(const std::byte* weights, int64_t steps, bool add, const std::byte* x, int64_t rows, const std::byte* next, float* sums) {
+  constexpr int64_t kRows = RoundedRows::kTileRows, kLines = kRoundedStepBytes / 64;
+  const int64_t row_tiles = RoundedRows::row_tiles(rows), pairs = (row_tiles + 1) / 2;
   vec::TileConfig config;
   for (int t = 0; t < vec::kTiles; ++t) config.set(t, vec::kTileRows, vec::kTileRowBytes);
+  if (rows < kRows)
+    for (const int t : {0, 4, 5}) config.set(t, static_cast<int>(rows), vec::kTileRowBytes);
   T::configure(config);
-  // Weights that few rows read once need not be kept for others; the sums are the same numbers, whether or not they rest in memory.
-  const int64_t step = row_tiles <= 2 ? col_tiles : kTileStep;
-  for (int64_t begin = 0; begin < col_tiles; begin += step) {
-    const int64_t end = begin + step < col_tiles ? begin + step : col_tiles;
-    int64_t row = 0;
-    const auto rows_from = [&](int64_t tile) PM_INLINE { return x + tile * col_tiles * static_cast<int64_t>(RoundedRows::kTileBytes); };
-    for (; row + 2 <= row_tiles; row += 2) bf16_block<T, 2>(group, rows_from(row), col_tiles, begin, end, sums + row * 16 * kFloatLanes);
-    if (row < row_tiles) bf16_block<T, 1>(group, rows_from(row), col_tiles, begin, end, sums + row * 16 * kFloatLanes);
+  if (pairs == 1) {  // weights come from memory and are read once
+    const auto block = row_tiles == 2 ? &bf16_block<V, T, 2, true> : &bf16_block<V, T, 1, true>;
+    block(weights, x, steps, add, {weights + kDirectAhead, kLines}, sums);
+  } else {
+    // The next weights are asked for in equal parts beside each pair of tiles.
+    const int64_t lines = next == nullptr ? 0 : (kLines + pairs - 1) / pairs;
+    const std::byte* from = next == nullptr ? weights : next;
+    for (int64_t pair = 0; pair < pairs; ++pair) {
+      const auto block = 2 * pair + 2 <= row_tiles ? &bf16_block<V, T, 2, false> : &bf16_block<V, T, 1, false>;
+      const int64_t asked = pair * lines, left = kLines - asked;
+      block(weights, x + 2 * pair * steps * static_cast<int64_t>(RoundedRows::kTileBytes), steps, add,
+            {from + 64 * asked, left < 0 ? 0 : left < lines ? left : lines}, sums + 2 * pair * kRows * kFloatLanes);
+    }
   }
   T::release();
 }
