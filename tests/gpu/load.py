@@ -123,7 +123,7 @@ def main():
     parser.add_argument("--model", default="")
     parser.add_argument("--vocab", type=int, required=True)
     parser.add_argument("--streams", default="1,5,16,64,256")
-    parser.add_argument("--rounds", default="5,3,3,2,2", help="for each level")
+    parser.add_argument("--rounds", default="5,3,3,2,2", help="for each level; the last number is also that of the levels after it")
     parser.add_argument("--prompt", type=int, default=512)
     parser.add_argument("--output", type=int, default=256)
     parser.add_argument("--processes", type=int, default=8)
@@ -135,7 +135,9 @@ def main():
     if out.tell() == 0 if options.csv else True:
         print(HEAD, file=out, flush=True)
     failed = 0
-    for level, rounds in zip(map(int, options.streams.split(",")), map(int, options.rounds.split(","))):
+    levels, rounds_of = [int(level) for level in options.streams.split(",")], [int(rounds) for rounds in options.rounds.split(",")]
+    rounds_of += rounds_of[-1:] * (len(levels) - len(rounds_of))
+    for level, rounds in zip(levels, rounds_of):
         for number in range(rounds):
             row, errors = run_round(options, level, 100 * level + number)
             failed += errors
