@@ -23,6 +23,8 @@ inline constexpr size_t kPanelGroupBytes = 16 * 4 * 13 * static_cast<size_t>(kPa
 /// One quantised type.
 struct QuantizedKernels {
   size_t (*group_bytes)(int64_t in) = nullptr;
+  /// Of these, what lies in front of the blocks.
+  size_t (*header_bytes)(int64_t in) = nullptr;
   /// Rows of the file → a group. rows[lane] is null past the end of the matrix.
   void (*pack)(const std::byte* const* rows, int64_t in, std::byte* group) = nullptr;
   /// One lane of a group as f32, equal to dequantize_row's.

@@ -38,6 +38,8 @@ struct Rows {
   int64_t count() const { return end - begin; }
 };
 
+int64_t units_of(const PackedWeight& weight) { return (weight.out + kUnit - 1) / kUnit; }
+
 const QuantizedKernels& quantized_kernels(const PackedWeight& weight) {
   return weight.kernels().quantized[static_cast<int>(weight.source_dtype)];
 }
@@ -106,8 +108,37 @@ struct Product {
   float* sums = nullptr;
 };
 
-/// Adds the products of blocks [begin, begin + kPanelBlocks) along k.
-void multiply_panel(const Product& product, const LinearInput& x, Rows rows, int64_t begin, Scratch& scratch) {
+/// What is unpacked next, asked for in slices between the products with what has been unpacked: memory is read while the cores multiply.
+class Ahead {
+ public:
+  /// Blocks [begin, …) of a product's weights, at most a panel's, asked for by `slices` calls of ask(). Nothing where there is no such unit.
+  Ahead(const Product& product, int64_t begin, int64_t slices) {
+    const PackedWeight& weight = *product.weight;
+    if (product.unit >= units_of(weight) || weight.vector() != nullptr || !weight.wants_quantized()) return;
+    const QuantizedKernels& kernels = quantized_kernels(weight);
+    const int64_t lanes = weight.lanes(), first = product.unit * kUnit / lanes, blocks = weight.in / 32;
+    const size_t header = kernels.header_bytes(weight.in), block = (kernels.group_bytes(weight.in) - header) / static_cast<size_t>(blocks);
+    const size_t skipped = begin == 0 ? 0 : header + static_cast<size_t>(begin) * block;
+    end_ = (begin == 0 ? header : 0) + static_cast<size_t>(std::min(kPanelBlocks, blocks - begin)) * block;
+    slice_ = (end_ / static_cast<size_t>(slices) + kLine) / kLine * kLine;
+    groups_ = std::min(kUnit / lanes, weight.groups() - first);
+    for (int64_t g = 0; g < groups_; ++g) from_[g] = weight.group(first + g) + skipped;
+  }
+
+  void ask() {
+    for (const size_t stop = std::min(end_, at_ + slice_); at_ < stop; at_ += kLine)
+      for (int64_t g = 0; g < groups_; ++g) __builtin_prefetch(from_[g] + at_);
+  }
+
+ private:
+  static constexpr size_t kLine = 64;
+  const std::byte* from_[kUnit / 8] = {};
+  int64_t groups_ = 0;
+  size_t at_ = 0, end_ = 0, slice_ = 0;
+};
+
+/// Adds the products of blocks [begin, begin + kPanelBlocks) along k. Then come blocks [next_begin, …) of `next`.
+void multiply_panel(const Product& product, const LinearInput& x, Rows rows, int64_t begin, const Product& next, int64_t next_begin, Scratch& scratch) {
   const PackedWeight& weight = *product.weight;
   const QuantizedKernels& kernels = quantized_kernels(weight);
   const int64_t lanes = weight.lanes(), first = product.unit * kUnit / lanes, groups = std::min(kUnit / lanes, weight.groups() - first);
@@ -115,6 +146,7 @@ void multiply_panel(const Product& product, const LinearInput& x, Rows rows, int
   if (begin == 0) std::fill_n(product.sums, rows.count() * kUnit, 0.0f);
   for (int64_t g = 0; g < groups; ++g) kernels.unpack(weight.group(first + g), weight.in, begin, blocks, scratch.panels[g]);
   if (kernels.panel_tiles != nullptr) return multiply_tiles(kernels, weight, groups, x, rows, begin, blocks, scratch, product.sums);
+  Ahead ahead(next, next_begin, (rows.count() + QuantizedRows::kTile - 1) / QuantizedRows::kTile * ((groups + 1) / 2));
   for (int64_t row = rows.begin; row < rows.end; row += QuantizedRows::kTile) {
     const int columns = static_cast<int>(std::min(QuantizedRows::kTile, rows.end - row));
     float* to = product.sums + (row - rows.begin) * kUnit;
@@ -122,6 +154,7 @@ void multiply_panel(const Product& product, const LinearInput& x, Rows rows, int
       const int together = static_cast<int>(std::min<int64_t>(2, groups - g));
       kernels.panel(scratch.panels[g], kPanelGroupBytes, together, blocks, x.quantized.block(row, begin), x.quantized.stride(row), columns,
                     to + g * lanes, kUnit);
+      ahead.ask();
     }
   }
 }
@@ -139,11 +172,18 @@ void multiply_rounded(const Product& product, const LinearInput& x, Rows rows, i
 }
 
 /// Products that share x and are made in pieces along k: piece by piece, so that what a piece reads of x is in cache for all but the first.
-void multiply_in_pieces(std::span<const Product> products, const LinearInput& x, Rows rows, Scratch& scratch) {
+/// `after` comes after them.
+void multiply_in_pieces(std::span<const Product> products, const LinearInput& x, Rows rows, const Product& after, Scratch& scratch) {
   const int64_t in = products[0].weight->in;
   if (products[0].weight->wants_quantized()) {
-    for (int64_t begin = 0; begin < in / 32; begin += kPanelBlocks)
-      for (const Product& product : products) multiply_panel(product, x, rows, begin, scratch);
+    for (int64_t begin = 0; begin < in / 32; begin += kPanelBlocks) {
+      const int64_t then = begin + kPanelBlocks < in / 32 ? begin + kPanelBlocks : 0;
+      for (size_t i = 0; i < products.size(); ++i) {
+        const bool last = i + 1 == products.size();
+        const Product& next = !last ? products[i + 1] : then > 0 ? products[0] : after;
+        multiply_panel(products[i], x, rows, begin, next, last ? then : begin, scratch);
+      }
+    }
     return;
   }
   // Weights that few rows read once need not be kept for others.
@@ -182,8 +222,8 @@ int64_t units_together(const LinearKernels& kernels) {
   return kernels.floats[static_cast<int>(DType::bf16)].multiply_rounded != nullptr ? kUnitsTogether : 1;
 }
 
-/// Products with weights of one table.
-void multiply(std::span<const Product> products, const LinearInput& x, Rows rows, Scratch& scratch) {
+/// Products with weights of one table. after: what the thread multiplies next, as far as can be foreseen.
+void multiply(std::span<const Product> products, const LinearInput& x, Rows rows, const Product& after, Scratch& scratch) {
   const auto in_pieces = [&](const PackedWeight& w) { return w.vector() == nullptr && (w.wants_rounded() || (w.wants_quantized() && x.rows >= kPanelRows)); };
   for (size_t i = 0, end; i < products.size(); i = end) {
     const PackedWeight& weight = *products[i].weight;
@@ -192,7 +232,7 @@ void multiply(std::span<const Product> products, const LinearInput& x, Rows rows
       const auto alike = [&](const PackedWeight& other) { return in_pieces(other) && other.wants_quantized() == weight.wants_quantized(); };
       if (units_together(weight.kernels()) > 1)
         while (end < products.size() && alike(*products[end].weight)) ++end;
-      multiply_in_pieces(products.subspan(i, end - i), x, rows, scratch);
+      multiply_in_pieces(products.subspan(i, end - i), x, rows, end < products.size() ? products[end] : after, scratch);
     } else if (weight.vector() != nullptr) {
       multiply_vector(weight, x, rows, products[i].sums);
     } else if (weight.wants_quantized()) {
@@ -214,8 +254,6 @@ void check_input(const PackedWeight& weight, const LinearInput& x) {
     PM_CHECK(x.floats != nullptr, "f32 rows are needed for a weight of {}", to_string(weight.source_dtype));
   }
 }
-
-int64_t units_of(const PackedWeight& weight) { return (weight.out + kUnit - 1) / kUnit; }
 
 /// Calls body(begin, end, rows, scratch) until every unit has been computed for all rows: several units a task where there are few rows, several
 /// tasks a unit where there are few units. together: units that are better computed at once.
@@ -289,7 +327,8 @@ void linear(ComputePool& pool, LinearScratch& scratch, const LinearInput& x, std
         const auto count = static_cast<size_t>(std::min(stop - begin, together));
         for (size_t n = 0; n < count; ++n)
           products[n] = {part.weight, begin - offset + static_cast<int64_t>(n), memory.sums + static_cast<int64_t>(n) * kRowChunk * kUnit};
-        multiply({products.data(), count}, x, rows, memory);
+        // Threads take turns at a phase's tasks.
+        multiply({products.data(), count}, x, rows, {part.weight, begin - offset + together * pool.threads()}, memory);
         for (size_t n = 0; n < count; ++n) write(part, products[n].unit, rows, products[n].sums);
       }
     }
@@ -323,7 +362,7 @@ void linear_gated(ComputePool& pool, LinearScratch& scratch, const LinearInput& 
       if (paired) {
         for (int64_t n = 0; n < count; ++n) multiply_pairs(gate, up, begin + n, x, sums_of(memory, 2 * n), sums_of(memory, 2 * n + 1));
       } else {
-        multiply({products.data(), static_cast<size_t>(2 * count)}, x, rows, memory);
+        multiply({products.data(), static_cast<size_t>(2 * count)}, x, rows, {&gate, begin + together * pool.threads()}, memory);
       }
       for (int64_t n = 0; n < count; ++n) finish(begin + n, rows, sums_of(memory, 2 * n), sums_of(memory, 2 * n + 1));
     }

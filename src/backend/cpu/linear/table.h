@@ -12,8 +12,9 @@ namespace pagemill::linear_detail {
 template <class V, class Fmt>
 constexpr void add_quantized(LinearKernels& table) {
   static_assert(panel_block_bytes<V, KindOf<V, Fmt>>() * kPanelBlocks <= kPanelGroupBytes);
-  table.quantized[static_cast<int>(Fmt::dtype)] = {&Layout<V, Fmt>::group_bytes, &pack<V, Fmt>,      &dequantize<V, Fmt>, &direct<V, Fmt, 1>,
-                                                   &direct<V, Fmt, 2>,           &unpack<V, Fmt>, &panel<V, KindOf<V, Fmt>>};
+  using L = Layout<V, Fmt>;
+  table.quantized[static_cast<int>(Fmt::dtype)] = {&L::group_bytes,    &L::header_bytes,  &pack<V, Fmt>,  &dequantize<V, Fmt>,
+                                                   &direct<V, Fmt, 1>, &direct<V, Fmt, 2>, &unpack<V, Fmt>, &panel<V, KindOf<V, Fmt>>};
 }
 
 template <class V, DType Type>
