@@ -157,6 +157,8 @@ class Backend {
   virtual Result<void> prepare_rope(const RopeTable& rope);
 
   // --- A step: begin_step, ops, end_step; later finish_step, finish_sample ------------------------------------------
+  /// Rows of a step's matrix products come in tiles of so many: the last one costs as much as a full one.
+  virtual int32_t row_multiple() const { return 1; }
   /// Steps that may have begun and not been finished: 1 where ops run as they are called, 2 where they overlap the host.
   virtual int steps_in_flight() const { return 1; }
   /// Steps to run once before the first request, because the first of their shape is slow: kernels that are loaded when first used, recorded

@@ -115,7 +115,7 @@ Result<EngineParts> load(const EngineOptions& options, std::shared_ptr<LoadedMod
   EngineParts parts;
   parts.runner = std::move(runner);
   parts.owner = std::move(owner);
-  parts.core = {.scheduler = {.max_num_seqs = options.max_num_seqs, .max_num_batched_tokens = step.rows,
+  parts.core = {.scheduler = {.max_num_seqs = options.max_num_seqs, .max_num_batched_tokens = step.rows, .row_multiple = backend.row_multiple(),
                               .max_step_ns = static_cast<TimeNs>(step.max_ms * static_cast<double>(kNsPerMs)), .timed = std::move(timed)},
                 .blocks = {.groups = plan.groups, .prefix_cache = options.prefix_caching, .sequence_tokens_max = plan.context,
                            .hash_seed = SplitMix64(options.seed ^ static_cast<uint64_t>(clock.now_ns()))()},

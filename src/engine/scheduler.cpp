@@ -156,7 +156,9 @@ void Scheduler::schedule_prompts(StepPlan& plan) {
 int32_t Scheduler::chunk_rows(const StepPlan& plan, const Sequence& sequence, double share) const {
   int32_t rows = std::min(static_cast<int32_t>(share * budget_.rows), pacer_.rows_within(share * budget_.ns, sequence.scheduled));
   if (plan.rows == plan.decode_rows) rows = std::max(rows, Pacer::rows_min(plan.decode_rows));
-  return std::min(rows, budget_.rows);
+  rows = std::min(rows, budget_.rows);
+  const int32_t over = (plan.rows + rows) % config_.row_multiple;  // rows of the device's last tile, which costs as much as a full one
+  return rows < sequence.remaining() && over < rows ? rows - over : rows;
 }
 
 /// Adds up to `chunk` rows, as many as there are blocks for; returns how many.

@@ -31,6 +31,7 @@ namespace pagemill {
 struct SchedulerConfig {
   int32_t max_num_seqs = 1;
   int32_t max_num_batched_tokens = 16;
+  int32_t row_multiple = 1;              // Backend::row_multiple(): a prompt that is cut ends where a step's rows are a multiple of it
   TimeNs max_step_ns = 0;                // 0 = no limit
   std::vector<TimedStep> timed;          // what the pacer knows at the start: steps that were run to warm up
 };

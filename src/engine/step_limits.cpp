@@ -8,7 +8,7 @@ namespace {
 
 constexpr int32_t kRows = 2048, kRowsOfLargeGpu = 8192;
 constexpr uint64_t kLargeGpuBytes = uint64_t{40} << 30;
-constexpr double kMs = 200, kMsOfGpu = 50;
+constexpr double kMs = 200, kMsOfGpu = 60;
 
 }  // namespace
 

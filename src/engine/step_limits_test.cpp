@@ -18,10 +18,10 @@ TEST(StepLimits, FollowTheDeviceWhereNothingWasAskedFor) {
   EXPECT_EQ(cpu.max_ms, 200);
   const StepLimits small_gpu = step_limits({}, device(DeviceKind::cuda, 21));
   EXPECT_EQ(small_gpu.rows, 2048);
-  EXPECT_EQ(small_gpu.max_ms, 50);
+  EXPECT_EQ(small_gpu.max_ms, 60);
   const StepLimits large_gpu = step_limits({}, device(DeviceKind::cuda, 71));
   EXPECT_EQ(large_gpu.rows, 8192);
-  EXPECT_EQ(large_gpu.max_ms, 50);
+  EXPECT_EQ(large_gpu.max_ms, 60);
 }
 
 TEST(StepLimits, AreThoseThatWereAskedFor) {

@@ -40,7 +40,8 @@ struct Reader {
 
 struct CoreTest : testing::TestWithParam<int> {
   FakeModel model{.vocab = 1024, .groups = {{.blocks = 64}, {.blocks = 48, .window = 40}}};
-  int32_t max_num_seqs = 8, max_num_batched_tokens = 32;
+  int32_t max_num_seqs = 8, max_num_batched_tokens = 32, row_multiple = 1;
+  std::vector<int32_t> step_rows;
   TimeNs max_step_ns = 0;
   EngineModelInfo info{.name = "fake", .context_max = 512, .vocab = 1024, .stop_tokens = {0}};
   ManualClock clock{1000};
@@ -49,9 +50,10 @@ struct CoreTest : testing::TestWithParam<int> {
   std::unique_ptr<EngineCore> core;
 
   void start() {
-    device = std::make_unique<FakeDevice>(simulation::FakeDeviceConfig{.model = model, .tickets = GetParam()}, clock);
+    device = std::make_unique<FakeDevice>(simulation::FakeDeviceConfig{.model = model, .tickets = GetParam(), .step_rows = &step_rows}, clock);
     admission = std::make_unique<Admission>(AdmissionConfig{.model = info, .max_num_seqs = max_num_seqs, .queued_requests_max = 100});
-    CoreConfig config{.scheduler = {.max_num_seqs = max_num_seqs, .max_num_batched_tokens = max_num_batched_tokens, .max_step_ns = max_step_ns},
+    CoreConfig config{.scheduler = {.max_num_seqs = max_num_seqs, .max_num_batched_tokens = max_num_batched_tokens, .row_multiple = row_multiple,
+                                    .max_step_ns = max_step_ns},
                       .blocks = {.groups = model.groups}, .hidden = model.hidden};
     core = std::make_unique<EngineCore>(config, *admission, *device, clock);
   }
@@ -544,6 +546,23 @@ TEST_P(CoreTest, APromptIsReadInLongStepsUntilAnAnswerIsUnderWay) {
   EXPECT_LE(longest(25), 11 * kNsPerMs);
   answer.drain();
   EXPECT_TRUE(answer.ends.empty()) << "the answer ended before the prompt was read: nothing was shown";
+}
+
+/// A prompt that does not fit is cut where the step's rows, those of answers included, fill the device's tiles.
+TEST_P(CoreTest, APromptIsCutWhereTheDevicesTilesEnd) {
+  max_num_batched_tokens = 50;
+  row_multiple = 16;
+  Reader alone_reader, answer, beside;
+  submit(request(alone_reader, prompt(100), 1));
+  run({&alone_reader});
+  EXPECT_EQ(step_rows, (std::vector<int32_t>{48, 48, 4}));
+  step_rows.clear();
+  submit(request(answer, prompt(10, 5), 30));
+  core->step();
+  submit(request(beside, prompt(100, 2), 1));
+  run({&answer, &beside});
+  EXPECT_EQ(std::count(step_rows.begin(), step_rows.end(), 48), 2) << "one row of the answer and 47 of the prompt, twice";
+  EXPECT_EQ(answer.tokens[0], alone(prompt(10, 5), 30, 7));
 }
 
 TEST_P(CoreTest, SaltsKeepPromptsApart) {

@@ -17,7 +17,8 @@ extern "C" {
 void pm_set_up(void* stream, int multiprocessors, int arch, int programmatic, int deterministic, void* workspace) {
   int device = 0, shared_bytes = 0;
   if (cudaGetDevice(&device) != cudaSuccess || cudaDeviceGetAttribute(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != cudaSuccess) return;
-  context = {static_cast<cudaStream_t>(stream), multiprocessors, arch, programmatic != 0, deterministic != 0, workspace, static_cast<size_t>(shared_bytes)};
+  context = {.stream = static_cast<cudaStream_t>(stream), .multiprocessors = multiprocessors, .arch = arch, .programmatic = programmatic != 0,
+             .deterministic = deterministic != 0, .product_workspace = workspace, .block_shared_bytes = static_cast<size_t>(shared_bytes)};
 }
 size_t pm_product_workspace_bytes() { return product_workspace_bytes(); }
 size_t pm_attention_workspace_bytes(int heads, int dim) { return attention_workspace_bytes(heads, dim); }

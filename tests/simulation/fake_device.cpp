@@ -88,6 +88,7 @@ Result<Ticket> FakeDevice::begin(const StepInputs& inputs, std::span<const KvCop
     auto& slots = slots_[static_cast<size_t>(copy.group)];
     std::copy_n(slots.begin() + copy.from * kBlock, kBlock, slots.begin() + copy.to * kBlock);
   }
+  if (config_.step_rows != nullptr) config_.step_rows->push_back(inputs.shape.rows);
   Flight& flight = flights_[++begun_ % 2];
   flight.tokens.clear();
   flight.logprobs.clear();

@@ -27,6 +27,7 @@ struct FakeDeviceConfig {
   int tickets = 1;
   TimeNs step_ns = 2'000'000;
   TimeNs row_ns = 20'000;
+  std::vector<int32_t>* step_rows = nullptr;  // each step's rows are added; outlives the device
 };
 
 class FakeDevice final : public StepRunner {

@@ -44,6 +44,7 @@ class CudaBackend final : public Backend {
   Result<void> reserve_scratch(const StepShape& largest, int32_t heads, int32_t head_dim, int32_t ffn, int32_t vocab) override;
   Result<void> prepare_rope(const RopeTable& rope) override;
 
+  int32_t row_multiple() const override { return context_.arch >= 90 ? 256 : 128; }  // gated_hopper.cu's pairs of tiles; cuBLASLt's tiles
   int steps_in_flight() const override { return kStepsInFlight; }
   std::vector<StepShape> warm_up_steps(const StepShape& largest) const override;
   Result<const StepInputs*> begin_step(const StepInputs& inputs) override;
