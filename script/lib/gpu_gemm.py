@@ -34,7 +34,32 @@ def median_us(run, repeats=5):
     return sorted(times[1:])[repeats // 2]
 
 
+def held():
+    """The gate product of growing prompts in turn, 0.1 s each and a second on end: what the card's power leaves of its rate."""
+    from triton.testing import do_bench
+
+    print("product,rows,0.1 s: TFLOP/s,1 s: TFLOP/s")
+    for name in ("qwen2.5-7b gate", "llama-3-8b gate"):
+        k, n = SHAPES[name]
+        weight = torch.randn(n, k, device="cuda", dtype=torch.bfloat16) * 0.02
+        for rows in (512, 1024, 2048, 4096, 8192):
+            x = torch.randn(rows, k, device="cuda", dtype=torch.bfloat16)
+            out = torch.empty(rows, n, device="cuda", dtype=torch.bfloat16)
+            run = lambda: torch.mm(x, weight.t(), out=out)
+            ms = do_bench(run, return_mode="median")
+            begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+            count = int(1000 / ms)
+            begin.record()
+            for _ in range(count):
+                run()
+            end.record()
+            torch.cuda.synchronize()
+            flops = 2 * rows * k * n
+            print(f"{name},{rows},{flops / ms * 1e-9:.0f},{flops * count / begin.elapsed_time(end) * 1e-9:.0f}", flush=True)
+
+
 def main():
+    held()
     print("product,rows,us,TFLOP/s,GB/s of weights")
     for name, (k, n) in {"square": (8192, 8192), **SHAPES}.items():
         copies = max(1, int(3e9 / (2 * k * n)))
