@@ -230,7 +230,7 @@ class Backend {
 std::unique_ptr<Backend> make_reference_backend(int threads = 0);
 
 /// The CPU backend. `isa`: "auto" (the best this CPU has), "reference", or an instruction set by name; the error names what this CPU
-/// lacks and what it has.
-Result<std::unique_ptr<Backend>> make_cpu_backend(std::string_view isa = "auto", int threads = 0);
+/// lacks and what it has. deterministic: the same bits whatever else runs with "amx" too (linear_kernels); with all others it always is so.
+Result<std::unique_ptr<Backend>> make_cpu_backend(std::string_view isa = "auto", int threads = 0, bool deterministic = false);
 
 }  // namespace pagemill

@@ -82,7 +82,7 @@ class Start(unittest.TestCase):
     def test_vllms_flags_mean_what_they_mean_there(self):
         with serve(MODEL, "--tensor-parallel-size", "1", "--gpu-memory-utilization", "0.9", "--max-model-len", "1K", "--dtype", "half", "--max-num-seqs", "4",
                    "--max-num-batched-tokens", "64", "--kv-cache-memory-bytes", "64M", "--seed", "7", "--generation-config", "vllm", "--no-enable-prefix-caching",
-                   "--enforce-eager", "--device", "cpu", "--root-path", "/llm", "--allowed-origins", '["https://page.example", "https://other.example"]') as server:
+                   "--enforce-eager", "--device", "cpu", "--deterministic", "--root-path", "/llm", "--allowed-origins", '["https://page.example", "https://other.example"]') as server:
             self.assertEqual(server.get_json("/v1/models")["data"][0]["max_model_len"], 1024)
             self.assertTrue(server.url.endswith("/llm"))
             for origin in ("https://page.example", "https://other.example"):

@@ -37,7 +37,7 @@ TEST_P(FastPath, StaysCloseToTheReferenceInThisType) {
   const bool int8 = traits(types.base).quantized;
   for (const std::string& isa : fast_backend_names()) {
     if (isa == "plain") continue;  // what it computes is compared bit by bit, op by op; a whole model would take minutes
-    expect_close(measure_level_b(reference, teacher_forced(**model, *open_cpu_backend(isa), DType::f16, texts)), int8, GetParam() + " on " + isa);
+    expect_close(measure_level_b(reference, teacher_forced(**model, *open_cpu_backend(isa, 2, false), DType::f16, texts)), int8, GetParam() + " on " + isa);
   }
 }
 

@@ -48,6 +48,9 @@ std::vector<Case> cases() {
       all.back().isa = isa;
     }
   }
+  // Over tiles, with --deterministic as everything here is opened.
+  all.push_back({"tiny-llama", DType::q8_0, kPlainTiles, "q4_k_m"});
+  all.push_back({"tiny-qwen2", DType::f16, kPlainTiles, "bf16"});
   return all;
 }
 

@@ -118,10 +118,10 @@ bool measure_type(const std::string& name, const WeightSource& source, const Opt
   const std::vector<ForcedText> reference = teacher_forced(**model, *open_cpu_backend("reference"), DType::f32, all_plain ? short_texts : texts);
   bool all_hold = true;
   for (const std::string& isa : options.isas) {
-    const auto backend = open_cpu_backend(isa);
+    const auto backend = open_cpu_backend(isa, 2, false);
     const LevelB found = measure_level_b(reference, teacher_forced(**model, *backend, DType::f16, plain(isa) ? short_texts : texts));
     const bool holds = found.holds(traits(types->base).quantized);
-    const std::string varies = variance(**model, *backend, level_b_texts(kInvariantTokens));
+    const std::string varies = variance(**model, *open_cpu_backend(isa), level_b_texts(kInvariantTokens));
     all_hold = all_hold && holds && varies.empty();
     std::printf("| %s | %s | %s | %d | %.1e | %+.3f %% | %d, %.3f | %s | %s |\n", name.c_str(), shares(**model).c_str(), isa.c_str(), found.positions, found.kl,
                 (found.perplexity_ratio - 1) * 100, found.switches, found.gap_of_worst_switch, holds ? "yes" : "NO",

@@ -25,12 +25,13 @@ inline std::vector<std::string> cpu_backend_names() {
   return names;
 }
 
-/// The backend with the plain instance of the kernels over tiles (Isa::amx): for tests of single ops.
+/// The backend with the plain instance of the kernels over tiles (Isa::amx): for tests of single ops and of short texts.
 inline constexpr const char* kPlainTiles = "plain_tiles";
 
-inline std::unique_ptr<Backend> open_cpu_backend(const std::string& isa, int threads = 2) {
-  if (isa == kPlainTiles) return std::make_unique<CpuBackend>(Isa::plain, threads, plain_tile_linear_kernels(), isa);
-  auto backend = make_cpu_backend(isa, threads);
+/// deterministic: as with --deterministic, which most tests need where a CPU has AMX: they compare bits.
+inline std::unique_ptr<Backend> open_cpu_backend(const std::string& isa, int threads = 2, bool deterministic = true) {
+  if (isa == kPlainTiles) return std::make_unique<CpuBackend>(Isa::plain, threads, plain_tile_linear_kernels(deterministic), isa);
+  auto backend = make_cpu_backend(isa, threads, deterministic);
   PM_CHECK(backend, "{}", backend.error().message);
   return std::move(*backend);
 }

@@ -9,7 +9,8 @@
 
 namespace pagemill {
 
-CpuBackend::CpuBackend(Isa isa, int threads) : CpuBackend(isa, threads, linear_kernels(isa), std::string(to_string(isa))) {}
+CpuBackend::CpuBackend(Isa isa, int threads, bool deterministic)
+    : CpuBackend(isa, threads, linear_kernels(isa, deterministic), std::string(to_string(isa))) {}
 
 CpuBackend::CpuBackend(Isa isa, int threads, const LinearKernels& matrices, std::string name)
     : isa_(isa), kernels_(op_kernels(isa)), matrices_(matrices), pool_(threads), linear_scratch_(pool_.threads()), sampler_(pool_) {
@@ -26,17 +27,18 @@ const DeviceInfo& CpuBackend::device() const {
 
 Result<std::unique_ptr<DeviceBuffer>> CpuBackend::allocate(size_t bytes, std::string_view purpose) { return HostBuffer::make(bytes, purpose); }
 
-bool CpuBackend::wants_quantized(int64_t cols) const {
+bool CpuBackend::wants_quantized(int64_t rows, int64_t cols) const {
+  if (matrices_.bf16_panels && rows >= kPanelRows) return false;
   return std::find(quantized_cols_.begin(), quantized_cols_.end(), cols) != quantized_cols_.end();
 }
 
 Result<std::unique_ptr<Weight>> CpuBackend::prepare_weight(const WeightBytes& weight) {
   PM_ASSIGN(auto packed, PackedWeight::make(weight, matrices_, pool_, arena_));
-  if (packed->vector() == nullptr && packed->wants_quantized() && !wants_quantized(weight.in)) {
+  if (packed->is_quantized() && !wants_quantized(1, weight.in)) {
     quantized_cols_.push_back(weight.in);
     PM_TRY(row_cache_.reserve(std::max<int64_t>(rows_max_, 1), weight.in));
   }
-  if (packed->wants_rounded()) {
+  if (packed->wants_rounded(kPanelRows)) {
     rounded_cols_ = std::max(rounded_cols_, weight.in);
     PM_TRY(reserve_rounded(std::max<int64_t>(rows_max_, 1), rounded_cols_));
   }
@@ -85,10 +87,10 @@ Result<void> CpuBackend::read(Matrix matrix, std::span<float> out) {
   return {};
 }
 
-Result<std::unique_ptr<Backend>> make_cpu_backend(std::string_view isa, int threads) {
+Result<std::unique_ptr<Backend>> make_cpu_backend(std::string_view isa, int threads, bool deterministic) {
   if (isa == "reference") return make_reference_backend(threads);
   PM_ASSIGN(const Isa chosen, parse_isa(isa));
-  return std::make_unique<CpuBackend>(chosen, threads);
+  return std::make_unique<CpuBackend>(chosen, threads, deterministic);
 }
 
 }  // namespace pagemill

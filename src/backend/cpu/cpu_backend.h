@@ -20,7 +20,7 @@ namespace pagemill {
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(Isa isa, int threads);
+  CpuBackend(Isa isa, int threads, bool deterministic = false);
   /// With other matrix kernels, under a name of their own: for tests of what this CPU lacks.
   CpuBackend(Isa isa, int threads, const LinearKernels& matrices, std::string name);
 
@@ -76,8 +76,8 @@ class CpuBackend final : public Backend {
   };
   static ScratchSizes scratch_sizes(const StepShape& largest, int32_t heads, int32_t head_dim, int32_t ffn);
 
-  /// Whether some weight with rows of so many elements wants them as int8.
-  bool wants_quantized(int64_t cols) const;
+  /// Whether some weight with rows of so many elements wants `rows` of them as int8.
+  bool wants_quantized(int64_t rows, int64_t cols) const;
   /// The place for the int8 form of a matrix that is being written: empty where no product will read one.
   QuantizedRows begin_quantized(Matrix matrix, const QuantizedRows& reading = {});
   LinearInput input_of(Matrix x, std::initializer_list<const Weight*> weights);

@@ -68,7 +68,7 @@ class CpuOps : public testing::TestWithParam<std::string> {
   /// Whether this instruction set must agree with the plain instance to the bit.
   bool as_plain() const { return GetParam() == "plain" || GetParam() == kPlainTiles || GetParam().starts_with("avx2") || GetParam() == "avx_vnni"; }
 
-  const std::unique_ptr<Backend> fast_ = open_cpu_backend(GetParam(), 3), plain_ = open_cpu_backend("plain", 2), oracle_ = open_cpu_backend("reference");
+  const std::unique_ptr<Backend> fast_ = open_cpu_backend(GetParam(), 3, false), plain_ = open_cpu_backend("plain", 2), oracle_ = open_cpu_backend("reference");
   TestStep step_{{{{5, 1, 4}, 0, {0}}}};
 };
 
@@ -109,8 +109,10 @@ TEST_P(CpuOps, GatedActivationAndAdd) {
 }
 
 /// What rounding x to int8 in blocks of 32 can change in a product with `weight`, at most: half a step of each block's scale. Rounding to
-/// bf16: half of the last of 8 bits of the largest.
-Floats rounding_bound(const Floats& x, int64_t rows, const Floats& weight, int64_t out, int64_t in, bool quantized, bool rounded) {
+/// bf16: half of the last of 8 bits of the largest, of x and, where weights are unpacked to bf16, of those too.
+Floats rounding_bound(const Floats& x, int64_t rows, const Floats& weight, int64_t out, int64_t in, const PackedWeight& packed) {
+  const bool quantized = packed.wants_quantized(rows);
+  const double roundings = packed.wants_rounded(rows) ? (packed.is_quantized() ? 2.01 : 1) : 0;
   Floats bound(static_cast<size_t>(rows * out));
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t n = 0; n < out; ++n) {
@@ -124,7 +126,7 @@ Floats rounding_bound(const Floats& x, int64_t rows, const Floats& weight, int64
         total += largest / 254 * weights;
         sizes += largest * weights;
       }
-      bound[static_cast<size_t>(r * out + n)] = static_cast<float>((quantized ? total * 1.01 : 0) + (rounded ? sizes * 0x1p-8 : 0) + sizes * double{kEpsilon} * static_cast<double>(in) + 1e-20);
+      bound[static_cast<size_t>(r * out + n)] = static_cast<float>((quantized ? total * 1.01 : 0) + roundings * sizes * 0x1p-8 + sizes * double{kEpsilon} * static_cast<double>(in) + 1e-20);
     }
   }
   return bound;
@@ -146,7 +148,7 @@ TEST_P(CpuOps, LinearOfEveryType) {
       Floats x = random_floats(static_cast<size_t>(rows * kIn), 5), y(static_cast<size_t>(rows * kOut)), expected(y.size());
       fast_->linear(step_.inputs(), matrix(x, kIn), *ours, our_bias.get(), matrix(y, kOut));
       oracle_->linear(step_.inputs(), matrix(x, kIn), *theirs, their_bias.get(), matrix(expected, kOut));
-      const Floats bound = rounding_bound(x, rows, w, kOut, kIn, traits(dtype).quantized, static_cast<const PackedWeight&>(*ours).wants_rounded());
+      const Floats bound = rounding_bound(x, rows, w, kOut, kIn, static_cast<const PackedWeight&>(*ours));
       for (size_t i = 0; i < y.size(); ++i)
         ASSERT_NEAR(y[i], expected[i], bound[i] + std::abs(expected[i]) * 4 * kEpsilon) << to_string(dtype) << ", " << rows << " rows, " << i;
     }
@@ -182,12 +184,12 @@ TEST_P(CpuOps, RowsRoundedOnTheWayAreTheSameRows) {
 }
 
 TEST_P(CpuOps, FusedProductsEqualPlainOnes) {
-  constexpr int64_t kIn = 256, kRows = 13, kFfn = 96;
-  for (const DType dtype : {DType::q4_k, DType::q8_0, DType::f16, DType::bf16, DType::f32}) {
+  constexpr int64_t kIn = 256, kFfn = 96;
+  for (const auto& [dtype, rows] : {std::pair<DType, int64_t>{DType::q4_k, 13}, {DType::q8_0, 13}, {DType::f16, 13}, {DType::bf16, 13}, {DType::f32, 13}, {DType::q8_0, 29}, {DType::bf16, 29}, {DType::f32, 29}}) {
     const TestWeight q(dtype, 128, kIn, 1), k(DType::q6_k, 32, kIn, 2), v(dtype, 32, kIn, 3), bias(DType::f32, 1, 128, 4), small(DType::f32, 1, 32, 5);
     const auto wq = q.prepare(*fast_), wk = k.prepare(*fast_), wv = v.prepare(*fast_), bq = bias.prepare(*fast_), bk = small.prepare(*fast_);
-    Floats x = random_floats(kRows * kIn, 6), copy = x;
-    Floats fused[3] = {Floats(kRows * 128), Floats(kRows * 32), Floats(kRows * 32)}, plain[3] = {fused[0], fused[1], fused[2]};
+    Floats x = random_floats(static_cast<size_t>(rows * kIn), 6), copy = x;
+    Floats fused[3] = {Floats(static_cast<size_t>(rows * 128)), Floats(static_cast<size_t>(rows * 32)), Floats(static_cast<size_t>(rows * 32))}, plain[3] = {fused[0], fused[1], fused[2]};
     fast_->linear_qkv(step_.inputs(), matrix(x, kIn), {wq.get(), wk.get(), wv.get(), bq.get(), bk.get(), nullptr}, matrix(fused[0], 128), matrix(fused[1], 32), matrix(fused[2], 32));
     fast_->linear(step_.inputs(), matrix(copy, kIn), *wq, bq.get(), matrix(plain[0], 128));
     fast_->linear(step_.inputs(), matrix(copy, kIn), *wk, bk.get(), matrix(plain[1], 32));
@@ -196,7 +198,7 @@ TEST_P(CpuOps, FusedProductsEqualPlainOnes) {
 
     const TestWeight gate(dtype, kFfn, kIn, 7), up(dtype, kFfn, kIn, 8), down(DType::q8_0, 64, kFfn, 9);
     const auto wg = gate.prepare(*fast_), wu = up.prepare(*fast_), wd = down.prepare(*fast_);
-    Floats out(kRows * kFfn), g(out.size()), u(out.size()), scratch(out.size()), y(kRows * 64), z(y.size());
+    Floats out(static_cast<size_t>(rows * kFfn)), g(out.size()), u(out.size()), scratch(out.size()), y(static_cast<size_t>(rows * 64)), z(y.size());
     fast_->linear_gated(step_.inputs(), matrix(x, kIn), *wg, *wu, Activation::silu, matrix(out, kFfn), matrix(scratch, kFfn));
     fast_->linear(step_.inputs(), matrix(x, kIn), *wg, nullptr, matrix(g, kFfn));
     fast_->linear(step_.inputs(), matrix(x, kIn), *wu, nullptr, matrix(u, kFfn));
@@ -335,7 +337,7 @@ TEST(KernelTable, OfEveryTypeOnEveryInstructionSetOfThisCpu) {
       EXPECT_TRUE(std::all_of(y.begin(), y.end(), [](float value) { return std::isfinite(value) && value != -1; })) << to_string(dtype);
       const LinearKernels& kernels = static_cast<const PackedWeight&>(*prepared).kernels();
       EXPECT_EQ(to_string(kernels.isa), isa);
-      row += traits(dtype).quantized ? " int8" : static_cast<const PackedWeight&>(*prepared).wants_rounded() ? " bf16" : " f32";
+      row += traits(dtype).quantized ? " int8" : static_cast<const PackedWeight&>(*prepared).wants_rounded(1) ? " bf16" : " f32";
       row += " rows × " + std::to_string(traits(dtype).quantized ? kernels.lanes : static_cast<int>(kFloatLanes)) + " lanes, compiled for " + kernels.compiled_for + " |";
     }
     std::printf("%s\n", row.c_str());
@@ -353,6 +355,30 @@ TEST(CpuBackendChoice, RefusesByName) {
     if (!made) { EXPECT_EQ(made.error().code, ErrorCode::unsupported) << made.error().message; }
   }
   EXPECT_EQ(make_cpu_backend("reference", 1).value()->device().isa, "reference");
+}
+
+/// Rows of a quantised weight beside 40 others and beside 3: --deterministic makes them equal over tiles, and changes nothing elsewhere.
+TEST(CpuBackendChoice, DeterministicRowsDoNotDependOnTheirNumber) {
+  constexpr int64_t kIn = 512, kOut = 64, kMany = 40, kFew = 3;
+  const TestStep step({{{1}, 0, {0}}});
+  std::vector<std::string> names = cpu_backend_names();
+  names.emplace_back(kPlainTiles);
+  for (const std::string& isa : names) {
+    for (const bool deterministic : {true, false}) {
+      const auto backend = open_cpu_backend(isa, 2, deterministic);
+      ASSERT_TRUE(backend->reserve_scratch({.rows = kMany, .seqs = 1, .logit_rows = 1}, 1, 32, kIn, 32));
+      for (const DType dtype : {DType::q4_k, DType::q8_0, DType::bf16}) {
+        const TestWeight weight(dtype, kOut, kIn, 3);
+        const auto prepared = weight.prepare(*backend);
+        Floats x = random_floats(kMany * kIn, 4), few(x.begin(), x.begin() + kFew * kIn), many_out(kMany * kOut), few_out(kFew * kOut);
+        backend->linear(step.inputs(), matrix(x, kIn), *prepared, nullptr, matrix(many_out, kOut));
+        backend->linear(step.inputs(), matrix(few, kIn), *prepared, nullptr, matrix(few_out, kOut));
+        const bool tiles = isa == kPlainTiles || isa == "amx";
+        EXPECT_EQ(std::memcmp(many_out.data(), few_out.data(), few_out.size() * sizeof(float)) == 0, deterministic || !tiles || dtype == DType::bf16)
+            << isa << ' ' << to_string(dtype) << (deterministic ? ", deterministic" : "");
+      }
+    }
+  }
 }
 
 }  // namespace

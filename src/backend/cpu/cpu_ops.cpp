@@ -32,19 +32,19 @@ void quantize_row(Isa isa, const float* x, const QuantizedRows& to, int64_t row)
 }  // namespace
 
 QuantizedRows CpuBackend::begin_quantized(Matrix matrix, const QuantizedRows& reading) {
-  if (matrix.rows > 0 && wants_quantized(matrix.cols)) return row_cache_.begin(matrix, reading);
+  if (matrix.rows > 0 && wants_quantized(matrix.rows, matrix.cols)) return row_cache_.begin(matrix, reading);
   row_cache_.forget(matrix);
   return {};
 }
 
 LinearInput CpuBackend::input_of(Matrix x, std::initializer_list<const Weight*> weights) {
   LinearInput input{.floats = row_of(x, 0), .floats_stride = x.cols, .rows = x.rows};
-  if (const auto rounding = std::find_if(weights.begin(), weights.end(), [](const Weight* w) { return packed(*w).wants_rounded(); }); rounding != weights.end() && x.rows > 0) {
+  if (std::any_of(weights.begin(), weights.end(), [&](const Weight* w) { return packed(*w).wants_rounded(x.rows); }) && x.rows > 0) {
     PM_CHECK(rounded_ && rounded_->size_bytes() >= RoundedRows::bytes(x.rows, x.cols), "reserve_scratch was not called, or for smaller steps");
     input.rounded = RoundedRows(rounded_->data(), x.rows, x.cols);
-    round_rows(pool_, packed(**rounding), input.floats, x.cols, input.rounded);
+    round_rows(pool_, matrices_, input.floats, x.cols, input.rounded);
   }
-  const bool quantized = std::any_of(weights.begin(), weights.end(), [](const Weight* w) { return packed(*w).wants_quantized(); });
+  const bool quantized = std::any_of(weights.begin(), weights.end(), [&](const Weight* w) { return packed(*w).wants_quantized(x.rows); });
   if (!quantized) return input;
   input.quantized = row_cache_.find(x);
   if (!input.quantized) {

@@ -17,6 +17,8 @@ namespace pagemill {
 /// Blocks of 32 elements along k that a panel holds at most: 16 keep a panel of 32 rows and the activations beside it in the
 /// first-level cache.
 inline constexpr int64_t kPanelBlocks = 16;
+/// From so many rows on a quantised weight is unpacked once into a panel; below, straight from its packed form for each eight rows.
+inline constexpr int64_t kPanelRows = 24;
 /// Bytes of one group's panel, at most: 16 lanes · 4 bytes · (8 vectors + 5 of scales) · kPanelBlocks.
 inline constexpr size_t kPanelGroupBytes = 16 * 4 * 13 * static_cast<size_t>(kPanelBlocks);
 
@@ -43,11 +45,9 @@ struct QuantizedKernels {
   /// sums[column · sums_stride + panel · lanes + lane].
   void (*panel)(const std::byte* panel, size_t panel_bytes, int panels, int64_t blocks, const QuantBlock* x, int64_t x_stride,
                 int columns, float* sums, int64_t sums_stride) = nullptr;
-  /// As panel, for `tiles` tiles of `columns` rows (x_tile_stride blocks apart), with whatever of the thread's state that takes set up and
-  /// given back: where an ISA has tile registers that multiply the type faster than its vectors do, else null. The same values as panel's,
-  /// to the bit.
-  void (*panel_tiles)(const std::byte* panel, size_t panel_bytes, int panels, int64_t blocks, const QuantBlock* x, int64_t x_stride,
-                      int64_t x_tile_stride, int columns, int64_t tiles, float* sums, int64_t sums_stride) = nullptr;
+  /// Steps [begin, begin + count) of 32 elements as the weights of a bf16 type that multiply_rounded reads, rounded to nearest even: the group's
+  /// lanes of each pair of elements, from `to` on. Where an ISA multiplies bf16 by tiles, else null.
+  void (*unpack_bf16)(const std::byte* group, int64_t in, int64_t begin, int64_t count, std::byte* to) = nullptr;
 };
 
 /// One type of 16 or 32 bits per element. Its groups have kFloatLanes rows, whatever the ISA.
@@ -78,6 +78,7 @@ struct LinearKernels {
   const char* compiled_for = nullptr;  // what the file's compiler flags allowed: proof of which body runs
   int lanes = 0;
   bool vnni = false;
+  bool bf16_panels = false;  // panels of quantised types are bf16 and go through unpack_bf16 and multiply_rounded, not unpack and panel
   QuantizedKernels quantized[kDTypeCount];  // by DType; empty for types of 16 and 32 bits
   FloatKernels floats[kDTypeCount];         // by DType; empty for quantised ones
   void (*quantize)(const float* x, int64_t blocks, QuantBlock* to, int64_t stride) = nullptr;
@@ -85,13 +86,14 @@ struct LinearKernels {
   void (*silu_mul)(float* gate, const float* up, int64_t n) = nullptr;
 };
 
-/// The table of an ISA; runs only where isa_available(isa).
-const LinearKernels& linear_kernels(Isa isa);
+/// The table of an ISA; runs only where isa_available(isa). deterministic: a row's value depends on no other row with any type of weights. All are
+/// so but Isa::amx, whose panels of quantised types are otherwise bf16.
+const LinearKernels& linear_kernels(Isa isa, bool deterministic = false);
 
 /// The plain instance shaped like another one: 8 or 16 lanes, with or without vpdpbusd's arithmetic. For tests.
 const LinearKernels& plain_linear_kernels(int lanes, bool vnni);
 
 /// The plain instance of the kernels over tiles: 16 lanes, vpdpbusd's arithmetic, and plain tiles where Isa::amx has the CPU's. For tests.
-const LinearKernels& plain_tile_linear_kernels();
+const LinearKernels& plain_tile_linear_kernels(bool deterministic = false);
 
 }  // namespace pagemill

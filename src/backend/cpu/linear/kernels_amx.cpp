@@ -7,9 +7,9 @@
 
 namespace pagemill::linear_detail {
 
-const LinearKernels& amx_table() {
-  static const LinearKernels table = with_tiles<vec::Avx512Vnni, vec::AmxTiles>(avx512_vnni_table(), Isa::amx);
-  return table;
+const LinearKernels& amx_table(bool deterministic) {
+  static const LinearKernels table = with_tiles<vec::Avx512Vnni, vec::AmxTiles>(avx512_vnni_table(), Isa::amx), invariant = without_bf16_panels(table);
+  return deterministic ? invariant : table;
 }
 
 }  // namespace pagemill::linear_detail

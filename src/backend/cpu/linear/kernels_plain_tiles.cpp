@@ -8,10 +8,11 @@
 
 namespace pagemill {
 
-const LinearKernels& plain_tile_linear_kernels() {
-  using linear_detail::with_tiles;
-  static const LinearKernels table = with_tiles<vec::Plain<16, true>, vec::PlainTiles>(plain_linear_kernels(16, true), Isa::plain);
-  return table;
+const LinearKernels& plain_tile_linear_kernels(bool deterministic) {
+  using namespace linear_detail;
+  static const LinearKernels table = with_tiles<vec::Plain<16, true>, vec::PlainTiles>(plain_linear_kernels(16, true), Isa::plain),
+                             invariant = without_bf16_panels(table);
+  return deterministic ? invariant : table;
 }
 
 }  // namespace pagemill

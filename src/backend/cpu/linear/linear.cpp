@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
+#include <utility>
 
 #include "base/check.h"
 
@@ -11,26 +13,25 @@ namespace {
 
 // Output rows of a unit of work: a block of the int8 rows that the gated product writes, two to four groups of a weight.
 constexpr int64_t kUnit = 32;
-// Rows of x that a unit is multiplied with at once: its sums stay in the second-level cache.
-constexpr int64_t kRowChunk = 256;
-// From here on a weight is unpacked once into a panel; below, straight from its packed form for each eight rows.
-constexpr int64_t kPanelRows = 24;
-// Below it a task takes so many units at most, and with fewer rows than kPairRows, where memory is what is waited for, groups are multiplied two at a
+// Rows of x that a unit is multiplied with at once: its sums stay in the second-level cache. A bf16 panel, which costs more to unpack, serves more.
+constexpr int64_t kRowChunk = 256, kRowChunkMost = 512;
+// Below kPanelRows a task takes so many units at most, and with fewer rows than kPairRows, where memory is what is waited for, groups are multiplied two at a
 // time.
 constexpr int64_t kTaskUnits = 16;
 constexpr int64_t kPairRows = QuantizedRows::kTile;
 constexpr int64_t kFloatSteps = 512;  // along k: 32 rows of 16 bits are then 32 KiB
 
-// Units that a task multiplies side by side on an ISA with tile registers, a piece of K after the other: what a piece needs of x is then read once
-// into the second-level cache. Vector units ask for x too slowly to gain by it.
+// Units that a task multiplies side by side by tiles, a piece of K after the other: what a piece needs of x is then read once into the second-level
+// cache. Vector units ask for x too slowly to gain by it.
 constexpr int64_t kUnitsTogether = 4;
 
 struct Scratch {
-  alignas(64) float sums[kUnitsTogether * kRowChunk * kUnit];      // [rows][kUnit], of a task's units or of gate and up
+  alignas(64) float sums[kUnitsTogether * kRowChunkMost * kUnit];  // [rows][kUnit], of a task's units or of gate and up
   alignas(64) std::byte panels[kUnit / 8][kPanelGroupBytes];
 };
 static_assert(sizeof(Scratch) <= LinearScratch::kBytes);
-static_assert(kTaskUnits * (kPairRows - 1) <= kUnitsTogether * kRowChunk && kPairRows < kPanelRows);
+static_assert(RoundedRows::kPieceTiles * kRoundedStepBytes <= static_cast<int64_t>(sizeof(Scratch::panels)));
+static_assert(kTaskUnits * (kPairRows - 1) <= kUnitsTogether * kRowChunkMost && kPairRows < kPanelRows);
 
 /// Rows [begin, end) of x.
 struct Rows {
@@ -46,7 +47,7 @@ const QuantizedKernels& quantized_kernels(const PackedWeight& weight) {
 
 /// Whether there are so few rows that memory is what is waited for.
 bool multiplied_in_pairs(const PackedWeight& weight, const LinearInput& x) {
-  return weight.vector() == nullptr && weight.wants_quantized() && x.rows < kPairRows;
+  return weight.vector() == nullptr && weight.wants_quantized(x.rows) && x.rows < kPairRows;
 }
 
 void multiply_direct(const PackedWeight& weight, int64_t unit, const LinearInput& x, Rows rows, float* sums) {
@@ -85,21 +86,6 @@ void multiply_pairs(const PackedWeight& gate, const PackedWeight& up, int64_t un
   }
 }
 
-/// All rows with the panels that were just unpacked, on an ISA with tile registers: the whole tiles of rows, then what is left.
-void multiply_tiles(const QuantizedKernels& kernels, const PackedWeight& weight, int64_t groups, const LinearInput& x, Rows rows, int64_t begin,
-                    int64_t blocks, const Scratch& scratch, float* sums) {
-  constexpr int64_t kTile = QuantizedRows::kTile;
-  const int64_t whole = rows.count() / kTile, last = rows.count() % kTile;
-  const auto multiply = [&](int64_t row, int64_t columns, int64_t tiles) {
-    for (int64_t g = 0; g < groups; g += 2)
-      kernels.panel_tiles(scratch.panels[g], kPanelGroupBytes, static_cast<int>(std::min<int64_t>(2, groups - g)), blocks, x.quantized.block(row, begin),
-                          x.quantized.stride(row), kTile * x.quantized.blocks(), static_cast<int>(columns), tiles,
-                          sums + (row - rows.begin) * kUnit + g * weight.lanes(), kUnit);
-  };
-  if (whole > 0) multiply(rows.begin, kTile, whole);
-  if (last > 0) multiply(rows.begin + whole * kTile, last, 1);
-}
-
 /// One unit of a weight, and where its products go: sums[row][n] = x[row] · weight[unit · kUnit + n]; columns past the weight's end are left
 /// as they are or zero.
 struct Product {
@@ -108,20 +94,27 @@ struct Product {
   float* sums = nullptr;
 };
 
+/// A unit's groups of a quantised weight: the first one and how many there are.
+std::pair<int64_t, int64_t> groups_of(const PackedWeight& weight, int64_t unit) {
+  const int64_t lanes = weight.lanes(), first = unit * kUnit / lanes;
+  return {first, std::min(kUnit / lanes, weight.groups() - first)};
+}
+
 /// What is unpacked next, asked for in slices between the products with what has been unpacked: memory is read while the cores multiply.
 class Ahead {
  public:
   /// Blocks [begin, …) of a product's weights, at most a panel's, asked for by `slices` calls of ask(). Nothing where there is no such unit.
   Ahead(const Product& product, int64_t begin, int64_t slices) {
     const PackedWeight& weight = *product.weight;
-    if (product.unit >= units_of(weight) || weight.vector() != nullptr || !weight.wants_quantized()) return;
+    if (product.unit >= units_of(weight) || weight.vector() != nullptr || !weight.is_quantized()) return;
     const QuantizedKernels& kernels = quantized_kernels(weight);
-    const int64_t lanes = weight.lanes(), first = product.unit * kUnit / lanes, blocks = weight.in / 32;
+    const auto [first, groups] = groups_of(weight, product.unit);
+    const int64_t blocks = weight.in / 32;
     const size_t header = kernels.header_bytes(weight.in), block = (kernels.group_bytes(weight.in) - header) / static_cast<size_t>(blocks);
     const size_t skipped = begin == 0 ? 0 : header + static_cast<size_t>(begin) * block;
     end_ = (begin == 0 ? header : 0) + static_cast<size_t>(std::min(kPanelBlocks, blocks - begin)) * block;
     slice_ = (end_ / static_cast<size_t>(slices) + kLine) / kLine * kLine;
-    groups_ = std::min(kUnit / lanes, weight.groups() - first);
+    groups_ = groups;
     for (int64_t g = 0; g < groups_; ++g) from_[g] = weight.group(first + g) + skipped;
   }
 
@@ -137,64 +130,67 @@ class Ahead {
   size_t at_ = 0, end_ = 0, slice_ = 0;
 };
 
-/// Adds the products of blocks [begin, begin + kPanelBlocks) along k. Then come blocks [next_begin, …) of `next`.
-void multiply_panel(const Product& product, const LinearInput& x, Rows rows, int64_t begin, const Product& next, int64_t next_begin, Scratch& scratch) {
+/// By panels of bytes. after: what the thread multiplies next, as far as can be foreseen.
+void multiply_panels(const Product& product, const LinearInput& x, Rows rows, const Product& after, Scratch& scratch) {
   const PackedWeight& weight = *product.weight;
   const QuantizedKernels& kernels = quantized_kernels(weight);
-  const int64_t lanes = weight.lanes(), first = product.unit * kUnit / lanes, groups = std::min(kUnit / lanes, weight.groups() - first);
-  const int64_t blocks = std::min(kPanelBlocks, weight.in / 32 - begin);
-  if (begin == 0) std::fill_n(product.sums, rows.count() * kUnit, 0.0f);
-  for (int64_t g = 0; g < groups; ++g) kernels.unpack(weight.group(first + g), weight.in, begin, blocks, scratch.panels[g]);
-  if (kernels.panel_tiles != nullptr) return multiply_tiles(kernels, weight, groups, x, rows, begin, blocks, scratch, product.sums);
-  Ahead ahead(next, next_begin, (rows.count() + QuantizedRows::kTile - 1) / QuantizedRows::kTile * ((groups + 1) / 2));
-  for (int64_t row = rows.begin; row < rows.end; row += QuantizedRows::kTile) {
-    const int columns = static_cast<int>(std::min(QuantizedRows::kTile, rows.end - row));
-    float* to = product.sums + (row - rows.begin) * kUnit;
-    for (int64_t g = 0; g < groups; g += 2) {
-      const int together = static_cast<int>(std::min<int64_t>(2, groups - g));
-      kernels.panel(scratch.panels[g], kPanelGroupBytes, together, blocks, x.quantized.block(row, begin), x.quantized.stride(row), columns,
-                    to + g * lanes, kUnit);
-      ahead.ask();
+  const auto [first, groups] = groups_of(weight, product.unit);
+  const int64_t slices = (rows.count() + QuantizedRows::kTile - 1) / QuantizedRows::kTile * ((groups + 1) / 2);
+  std::fill_n(product.sums, rows.count() * kUnit, 0.0f);
+  for (int64_t begin = 0; begin < weight.in / 32; begin += kPanelBlocks) {
+    const int64_t blocks = std::min(kPanelBlocks, weight.in / 32 - begin);
+    const bool last = begin + blocks == weight.in / 32;
+    for (int64_t g = 0; g < groups; ++g) kernels.unpack(weight.group(first + g), weight.in, begin, blocks, scratch.panels[g]);
+    Ahead ahead(last ? after : product, last ? 0 : begin + blocks, slices);
+    for (int64_t row = rows.begin; row < rows.end; row += QuantizedRows::kTile) {
+      const int columns = static_cast<int>(std::min(QuantizedRows::kTile, rows.end - row));
+      float* to = product.sums + (row - rows.begin) * kUnit;
+      for (int64_t g = 0; g < groups; g += 2) {
+        const int together = static_cast<int>(std::min<int64_t>(2, groups - g));
+        kernels.panel(scratch.panels[g], kPanelGroupBytes, together, blocks, x.quantized.block(row, begin), x.quantized.stride(row), columns,
+                      to + g * weight.lanes(), kUnit);
+        ahead.ask();
+      }
     }
   }
+}
+
+/// Tiles [begin, begin + steps) along k of a unit as bf16: where they lie, or where they are unpacked to.
+const std::byte* bf16_weights(const Product& product, int64_t begin, int64_t steps, Scratch& scratch) {
+  const PackedWeight& weight = *product.weight;
+  if (!weight.is_quantized()) return weight.group(product.unit) + begin * kRoundedStepBytes;
+  const auto [first, groups] = groups_of(weight, product.unit);
+  std::byte* const panel = scratch.panels[0];
+  if (groups * weight.lanes() < kUnit) std::memset(panel, 0, static_cast<size_t>(steps * kRoundedStepBytes));
+  for (int64_t g = 0; g < groups; ++g) quantized_kernels(weight).unpack_bf16(weight.group(first + g), weight.in, begin, steps, panel + g * weight.lanes() * 4);
+  return panel;
 }
 
 /// The products of tiles [begin, begin + steps) along k. next: of the piece that follows, or null.
-void multiply_rounded(const Product& product, const LinearInput& x, Rows rows, int64_t begin, int64_t steps, const std::byte* next) {
+void multiply_rounded(const Product& product, const LinearInput& x, Rows rows, int64_t begin, int64_t steps, const std::byte* next, Scratch& scratch) {
   // A chunk begins at a pair of tiles, and its sums have room for whole ones.
-  static_assert(kRowChunk % (2 * RoundedRows::kTileRows) == 0 && kFloatLanes == kUnit);
-  const PackedWeight& weight = *product.weight;
+  static_assert(kRowChunk % (2 * RoundedRows::kTileRows) == 0 && kRowChunkMost % kRowChunk == 0 && kFloatLanes == kUnit);
   // The last tile of rows is whole, with zeros, where others stand beside it in the matrix.
   const int64_t count = x.rows < RoundedRows::kTileRows ? rows.count() : RoundedRows::row_tiles(rows.count()) * RoundedRows::kTileRows;
-  weight.kernels().floats[static_cast<int>(weight.source_dtype)].multiply_rounded(
-      weight.group(product.unit) + begin * kRoundedStepBytes, steps, begin > 0, x.rounded.tile(rows.begin / RoundedRows::kTileRows, begin), count, next,
+  product.weight->kernels().floats[static_cast<int>(DType::bf16)].multiply_rounded(
+      bf16_weights(product, begin, steps, scratch), steps, begin > 0, x.rounded.tile(rows.begin / RoundedRows::kTileRows, begin), count, next,
       product.sums);
 }
 
-/// Products that share x and are made in pieces along k: piece by piece, so that what a piece reads of x is in cache for all but the first.
-/// `after` comes after them.
-void multiply_in_pieces(std::span<const Product> products, const LinearInput& x, Rows rows, const Product& after, Scratch& scratch) {
-  const int64_t in = products[0].weight->in;
-  if (products[0].weight->wants_quantized()) {
-    for (int64_t begin = 0; begin < in / 32; begin += kPanelBlocks) {
-      const int64_t then = begin + kPanelBlocks < in / 32 ? begin + kPanelBlocks : 0;
-      for (size_t i = 0; i < products.size(); ++i) {
-        const bool last = i + 1 == products.size();
-        const Product& next = !last ? products[i + 1] : then > 0 ? products[0] : after;
-        multiply_panel(products[i], x, rows, begin, next, last ? then : begin, scratch);
-      }
-    }
-    return;
-  }
-  // Weights that few rows read once need not be kept for others.
-  const int64_t tiles = RoundedRows::col_tiles(in), piece = RoundedRows::row_tiles(x.rows) <= 2 ? tiles : RoundedRows::kPieceTiles;
+/// Products by tiles, which share x, in pieces along k: piece by piece, so that what a piece reads of x is in cache for all but the first.
+void multiply_in_pieces(std::span<const Product> products, const LinearInput& x, Rows rows, Scratch& scratch) {
+  // bf16 weights that few rows read once need not be kept for others; those that follow are asked for ahead.
+  const PackedWeight& weight = *products[0].weight;
+  const bool whole = !weight.is_quantized() && RoundedRows::row_tiles(x.rows) <= 2;
+  const int64_t tiles = RoundedRows::col_tiles(weight.in), piece = whole ? tiles : RoundedRows::piece_tiles(weight.in);
   for (int64_t begin = 0; begin < tiles; begin += piece) {
     for (size_t i = 0; i < products.size(); ++i) {
       const bool last = i + 1 == products.size();
       const int64_t then = last ? begin + piece : begin;
       const Product& following = products[last ? 0 : i + 1];
-      const std::byte* next = then + piece <= tiles ? following.weight->group(following.unit) + then * kRoundedStepBytes : nullptr;
-      multiply_rounded(products[i], x, rows, begin, std::min(piece, tiles - begin), next);
+      const std::byte* next =
+          weight.is_quantized() || then + piece > tiles ? nullptr : following.weight->group(following.unit) + then * kRoundedStepBytes;
+      multiply_rounded(products[i], x, rows, begin, std::min(piece, tiles - begin), next, scratch);
     }
   }
 }
@@ -217,26 +213,20 @@ void multiply_vector(const PackedWeight& weight, const LinearInput& x, Rows rows
   }
 }
 
-/// Units that a task takes together.
-int64_t units_together(const LinearKernels& kernels) {
-  return kernels.floats[static_cast<int>(DType::bf16)].multiply_rounded != nullptr ? kUnitsTogether : 1;
-}
-
 /// Products with weights of one table. after: what the thread multiplies next, as far as can be foreseen.
 void multiply(std::span<const Product> products, const LinearInput& x, Rows rows, const Product& after, Scratch& scratch) {
-  const auto in_pieces = [&](const PackedWeight& w) { return w.vector() == nullptr && (w.wants_rounded() || (w.wants_quantized() && x.rows >= kPanelRows)); };
   for (size_t i = 0, end; i < products.size(); i = end) {
     const PackedWeight& weight = *products[i].weight;
     end = i + 1;
-    if (in_pieces(weight)) {
-      const auto alike = [&](const PackedWeight& other) { return in_pieces(other) && other.wants_quantized() == weight.wants_quantized(); };
-      if (units_together(weight.kernels()) > 1)
-        while (end < products.size() && alike(*products[end].weight)) ++end;
-      multiply_in_pieces(products.subspan(i, end - i), x, rows, end < products.size() ? products[end] : after, scratch);
-    } else if (weight.vector() != nullptr) {
+    if (weight.vector() != nullptr) {
       multiply_vector(weight, x, rows, products[i].sums);
-    } else if (weight.wants_quantized()) {
-      multiply_direct(weight, products[i].unit, x, rows, products[i].sums);
+    } else if (weight.wants_rounded(x.rows)) {
+      const auto alike = [&](const PackedWeight& other) { return other.wants_rounded(x.rows) && other.is_quantized() == weight.is_quantized(); };
+      while (end < products.size() && alike(*products[end].weight)) ++end;
+      multiply_in_pieces(products.subspan(i, end - i), x, rows, scratch);
+    } else if (weight.wants_quantized(x.rows)) {
+      if (x.rows >= kPanelRows) multiply_panels(products[i], x, rows, end < products.size() ? products[end] : after, scratch);
+      else multiply_direct(weight, products[i].unit, x, rows, products[i].sums);
     } else {
       multiply_floats(products[i], x, rows);
     }
@@ -244,10 +234,10 @@ void multiply(std::span<const Product> products, const LinearInput& x, Rows rows
 }
 
 void check_input(const PackedWeight& weight, const LinearInput& x) {
-  if (weight.wants_quantized()) {
+  if (weight.wants_quantized(x.rows)) {
     PM_CHECK(x.quantized && x.quantized.rows() == x.rows && x.quantized.cols() == weight.in, "[{}, {}] int8 rows where [{}, {}] are needed",
              x.quantized.rows(), x.quantized.cols(), x.rows, weight.in);
-  } else if (weight.wants_rounded()) {
+  } else if (weight.wants_rounded(x.rows)) {
     PM_CHECK(x.rounded && x.rounded.rows() == x.rows && x.rounded.cols() == weight.in, "[{}, {}] bf16 rows where [{}, {}] are needed",
              x.rounded.rows(), x.rounded.cols(), x.rows, weight.in);
   } else {
@@ -255,17 +245,31 @@ void check_input(const PackedWeight& weight, const LinearInput& x) {
   }
 }
 
+/// What is better computed at once.
+struct AtOnce {
+  int64_t units = 1, rows = kRowChunk;
+};
+AtOnce at_once(std::span<const PackedWeight* const> weights, int64_t rows) {
+  AtOnce best;
+  for (const PackedWeight* weight : weights) {
+    if (!weight->wants_rounded(rows)) continue;
+    best.units = kUnitsTogether;
+    if (weight->is_quantized()) best.rows = kRowChunkMost;
+  }
+  return best;
+}
+
 /// Calls body(begin, end, rows, scratch) until every unit has been computed for all rows: several units a task where there are few rows, several
-/// tasks a unit where there are few units. together: units that are better computed at once.
+/// tasks a unit where there are few units.
 template <class Body>
-void for_units(ComputePool& pool, LinearScratch& scratch, int64_t units, int64_t rows, int64_t together, Body&& body) {
+void for_units(ComputePool& pool, LinearScratch& scratch, int64_t units, int64_t rows, AtOnce together, Body&& body) {
   const int64_t threads = pool.threads();
-  int64_t chunk = kRowChunk;
+  int64_t chunk = together.rows;
   while (chunk > 32 && units * ((rows + chunk - 1) / chunk) < 4 * threads) chunk /= 2;
   const int64_t chunks = (rows + chunk - 1) / chunk;
   // Long tasks are long streams from memory; the last units of each thread are handed out in pieces then, so that all threads end together.
   const bool streams = rows < kPairRows;
-  const int64_t per_task = std::clamp<int64_t>(units * chunks / (threads * (streams ? 4 : 8)), 1, rows >= kPanelRows ? together : kTaskUnits);
+  const int64_t per_task = std::clamp<int64_t>(units * chunks / (threads * (streams ? 4 : 8)), 1, rows >= kPanelRows ? together.units : kTaskUnits);
   const int64_t per_piece = streams ? std::max<int64_t>(1, per_task / 4) : per_task;
   const int64_t whole = std::max<int64_t>(0, units - threads * per_task) / per_task, pieces = (units - whole * per_task + per_piece - 1) / per_piece;
   const int64_t tasks = whole + pieces;
@@ -308,11 +312,13 @@ void linear(ComputePool& pool, LinearScratch& scratch, const LinearInput& x, std
   PM_CHECK(parts.size() <= kPartsMax);
   if (x.rows == 0) return;
   std::array<int64_t, kPartsMax + 1> first{};  // unit of each part
+  std::array<const PackedWeight*, kPartsMax> weights{};
   for (size_t i = 0; i < parts.size(); ++i) {
     check_input(*parts[i].weight, x);
+    weights[i] = parts[i].weight;
     first[i + 1] = first[i] + units_of(*parts[i].weight);
   }
-  const int64_t together = units_together(parts[0].weight->kernels());
+  const AtOnce together = at_once({weights.data(), parts.size()}, x.rows);
   for_units(pool, scratch, first[parts.size()], x.rows, together, [&](int64_t begin, int64_t end, Rows rows, Scratch& memory) {
     for (size_t i = 0; begin < end; ++i) {
       const int64_t stop = std::min(end, first[i + 1]), offset = first[i];
@@ -322,13 +328,13 @@ void linear(ComputePool& pool, LinearScratch& scratch, const LinearInput& x, std
         for (int64_t unit = begin; unit < stop; ++unit) write(part, unit - offset, rows, memory.sums + (unit - begin) * rows.count() * kUnit);
         begin = stop;
       }
-      for (; begin < stop; begin = std::min(stop, begin + together)) {
+      for (; begin < stop; begin = std::min(stop, begin + together.units)) {
         std::array<Product, kUnitsTogether> products;
-        const auto count = static_cast<size_t>(std::min(stop - begin, together));
+        const auto count = static_cast<size_t>(std::min(stop - begin, together.units));
         for (size_t n = 0; n < count; ++n)
-          products[n] = {part.weight, begin - offset + static_cast<int64_t>(n), memory.sums + static_cast<int64_t>(n) * kRowChunk * kUnit};
+          products[n] = {part.weight, begin - offset + static_cast<int64_t>(n), memory.sums + static_cast<int64_t>(n) * kRowChunkMost * kUnit};
         // Threads take turns at a phase's tasks.
-        multiply({products.data(), count}, x, rows, {part.weight, begin - offset + together * pool.threads()}, memory);
+        multiply({products.data(), count}, x, rows, {part.weight, begin - offset + together.units * pool.threads()}, memory);
         for (size_t n = 0; n < count; ++n) write(part, products[n].unit, rows, products[n].sums);
       }
     }
@@ -344,8 +350,10 @@ void linear_gated(ComputePool& pool, LinearScratch& scratch, const LinearInput& 
   if (x.rows == 0) return;
   const LinearKernels& kernels = gate.kernels();
   const bool paired = gate.source_dtype == up.source_dtype && multiplied_in_pairs(gate, x);
-  const int64_t together = std::max<int64_t>(1, units_together(kernels) / 2);
-  const auto sums_of = [](Scratch& memory, int64_t n) { return memory.sums + n * kRowChunk * kUnit; };
+  const PackedWeight* const both[] = {&gate, &up};
+  AtOnce together = at_once(both, x.rows);
+  together.units = std::max<int64_t>(1, together.units / 2);
+  const auto sums_of = [](Scratch& memory, int64_t n) { return memory.sums + n * kRowChunkMost * kUnit; };
   const auto finish = [&](int64_t unit, Rows rows, float* values, const float* up_values) {
     const int64_t begin = unit * kUnit, count = std::min(kUnit, gate.out - begin);
     for (int64_t row = rows.begin; row < rows.end; ++row, values += kUnit, up_values += kUnit) {
@@ -355,14 +363,14 @@ void linear_gated(ComputePool& pool, LinearScratch& scratch, const LinearInput& 
     }
   };
   for_units(pool, scratch, units_of(gate), x.rows, together, [&](int64_t begin, int64_t end, Rows rows, Scratch& memory) {
-    for (; begin < end; begin = std::min(end, begin + together)) {
-      const int64_t count = std::min(end - begin, together);
+    for (; begin < end; begin = std::min(end, begin + together.units)) {
+      const int64_t count = std::min(end - begin, together.units);
       std::array<Product, kUnitsTogether> products;
       for (int64_t n = 0; n < 2 * count; ++n) products[static_cast<size_t>(n)] = {n % 2 == 0 ? &gate : &up, begin + n / 2, sums_of(memory, n)};
       if (paired) {
         for (int64_t n = 0; n < count; ++n) multiply_pairs(gate, up, begin + n, x, sums_of(memory, 2 * n), sums_of(memory, 2 * n + 1));
       } else {
-        multiply({products.data(), static_cast<size_t>(2 * count)}, x, rows, {&gate, begin + together * pool.threads()}, memory);
+        multiply({products.data(), static_cast<size_t>(2 * count)}, x, rows, {&gate, begin + together.units * pool.threads()}, memory);
       }
       for (int64_t n = 0; n < count; ++n) finish(begin + n, rows, sums_of(memory, 2 * n), sums_of(memory, 2 * n + 1));
     }
@@ -386,16 +394,16 @@ void quantize_rows(ComputePool& pool, Isa isa, const float* x, int64_t x_stride,
   });
 }
 
-void round_rows(ComputePool& pool, const PackedWeight& weight, const float* x, int64_t x_stride, const RoundedRows& to) {
-  const auto round = weight.kernels().floats[static_cast<int>(weight.source_dtype)].round;
-  PM_CHECK(weight.wants_rounded() && to.cols() == weight.in);
+void round_rows(ComputePool& pool, const LinearKernels& kernels, const float* x, int64_t x_stride, const RoundedRows& to) {
+  const auto round = kernels.floats[static_cast<int>(DType::bf16)].round;
+  PM_CHECK(round != nullptr, "{} has no products by tiles", to_string(kernels.isa));
   // Cut along k, so that few long rows are spread too. Fewer rows than a tile has are as many there; one row of some 4,096 elements is a task.
-  constexpr int64_t kRows = RoundedRows::kTileRows, kPiece = RoundedRows::kPieceTiles;
-  const int64_t tiles = RoundedRows::col_tiles(to.cols()), pieces = (tiles + kPiece - 1) / kPiece, padded = std::min(kRows, to.rows());
+  constexpr int64_t kRows = RoundedRows::kTileRows;
+  const int64_t tiles = RoundedRows::col_tiles(to.cols()), piece = RoundedRows::piece_tiles(to.cols()), pieces = (tiles + piece - 1) / piece, padded = std::min(kRows, to.rows());
   pool.run_ranges(RoundedRows::row_tiles(to.rows()) * pieces, std::max<int64_t>(4, 16 / to.rows()), [&](int64_t begin, int64_t end, int) {
     for (int64_t item = begin; item < end; ++item) {
-      const int64_t row_tile = item / pieces, row = row_tile * kRows, tile = item % pieces * kPiece;
-      round(x + row * x_stride, x_stride, std::min(kRows, to.rows() - row), padded, to.cols(), tile, std::min(tiles, tile + kPiece),
+      const int64_t row_tile = item / pieces, row = row_tile * kRows, tile = item % pieces * piece;
+      round(x + row * x_stride, x_stride, std::min(kRows, to.rows() - row), padded, to.cols(), tile, std::min(tiles, tile + piece),
             to.tile(row_tile, tile), to.stride(row_tile));
     }
   });

@@ -4,7 +4,8 @@
 // Numerics: a quantised weight is multiplied with rows rounded to int8 per 32 elements (QuantizedRows), exactly inside a block of
 //   32 and in f32 from block to block, ascending; 16-bit and f32 weights with f32 rows, k ascending, but bf16 ones on Isa::amx with
 //   rows rounded to bf16, in the order of that ISA's instruction. The value of an output
-//   depends on its own row, the weight and the ISA: not on how many rows there are, nor on threads.
+//   depends on its own row, the weight and the ISA: not on how many rows there are, nor on threads. One exception: kPanelRows and more
+//   rows of a quantised weight whose table says bf16_panels (Isa::amx unless deterministic) are multiplied as a bf16 weight would be.
 #pragma once
 
 #include <memory>
@@ -43,7 +44,7 @@ class LinearScratch {
   explicit LinearScratch(int threads);
   /// 64-byte aligned.
   std::byte* of(int thread) { return memory_.get() + static_cast<size_t>(thread) * kBytes; }
-  static constexpr size_t kBytes = 192 * 1024;
+  static constexpr size_t kBytes = 320 * 1024;
 
  private:
   struct Free {
@@ -73,7 +74,7 @@ void quantize_blocks(Isa isa, const float* x, int64_t blocks, QuantBlock* to, in
 /// All of x [to.rows(), to.cols()], rows x_stride apart, as a phase of its own.
 void quantize_rows(ComputePool& pool, Isa isa, const float* x, int64_t x_stride, const QuantizedRows& to);
 
-/// The rows of x as a weight wants them where wants_rounded(); a phase of its own.
-void round_rows(ComputePool& pool, const PackedWeight& weight, const float* x, int64_t x_stride, const RoundedRows& to);
+/// The rows of x as weights of a table with tiles want them where wants_rounded(); a phase of its own.
+void round_rows(ComputePool& pool, const LinearKernels& kernels, const float* x, int64_t x_stride, const RoundedRows& to);
 
 }  // namespace pagemill

@@ -114,11 +114,11 @@ void run_rows(const Case& c, const std::vector<std::unique_ptr<PackedWeight>>& c
   std::vector<std::byte> memory(QuantizedRows::bytes(rows, weight.in) + 64);
   LinearInput input{.quantized = QuantizedRows(memory.data(), rows, weight.in), .floats = x.data(), .floats_stride = weight.in, .rows = rows};
   quantize_rows(c.pool, c.options.isa, x.data(), weight.in, input.quantized);
-  std::vector<std::byte> rounded_memory(weight.wants_rounded() ? RoundedRows::bytes(rows, weight.in) + 64 : 0);
-  if (weight.wants_rounded()) {
+  std::vector<std::byte> rounded_memory(weight.wants_rounded(rows) ? RoundedRows::bytes(rows, weight.in) + 64 : 0);
+  if (weight.wants_rounded(rows)) {
     auto* aligned = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(rounded_memory.data()) + 63) / 64 * 64);
     input.rounded = RoundedRows(aligned, rows, weight.in);
-    round_rows(c.pool, weight, x.data(), weight.in, input.rounded);
+    round_rows(c.pool, weight.kernels(), x.data(), weight.in, input.rounded);
   }
   std::vector<double> times;
   size_t copy = 0;
@@ -132,7 +132,7 @@ void run_rows(const Case& c, const std::vector<std::unique_ptr<PackedWeight>>& c
   std::sort(times.begin(), times.end());
   const double median = times[times.size() / 2];
   const double bytes = static_cast<double>(weight.device_bytes), ops = 2.0 * static_cast<double>(rows * weight.in * weight.out);
-  const double peak = weight.wants_quantized() ? c.limits.int8_ops.best : c.limits.float16_ops.best;
+  const double peak = weight.wants_quantized(rows) ? c.limits.int8_ops.best : c.limits.float16_ops.best;
   const double bound = std::max(bytes / c.limits.read_all_threads.best, ops / peak);
   std::printf("%-7s %6lld x %-6lld %5lld %10.1f µs  (%5.1f … %5.1f %%) %7.1f GB/s %8.1f Gop/s  share %5.1f %%\n",
               std::string(to_string(weight.source_dtype)).c_str(), static_cast<long long>(weight.in), static_cast<long long>(weight.out),

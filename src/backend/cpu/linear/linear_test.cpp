@@ -106,11 +106,12 @@ std::vector<const LinearKernels*> tables() {
   for (const Isa isa : available_isas()) list.push_back(&linear_kernels(isa));
   for (const int lanes : {8, 16})
     for (const bool vnni : {false, true}) list.push_back(&plain_linear_kernels(lanes, vnni));
-  list.push_back(&plain_tile_linear_kernels());
+  for (const bool deterministic : {false, true}) list.push_back(&plain_tile_linear_kernels(deterministic));
+  if (isa_available(Isa::amx)) list.push_back(&linear_kernels(Isa::amx, true));
   return list;
 }
 std::string name_of(const LinearKernels& kernels) {
-  return fmt::format("{} {} lanes{}", to_string(kernels.isa), kernels.lanes, rounds(kernels, DType::bf16) ? " tiles" : kernels.vnni ? " vnni" : "");
+  return fmt::format("{} {} lanes{}", to_string(kernels.isa), kernels.lanes, rounds(kernels, DType::bf16) ? (kernels.bf16_panels ? " tiles" : " tiles, deterministic") : kernels.vnni ? " vnni" : "");
 }
 
 class Linear : public testing::Test {
@@ -133,13 +134,17 @@ class Linear : public testing::Test {
 
 /// What an output is made of, and how large its terms are.
 struct Expected {
-  double value = 0;      // with the int8 rows, where the weight takes those
-  double unrounded = 0;  // with the f32 rows
+  double value = 0;      // with x and the weight rounded as they are for the product
+  double unrounded = 0;  // with the f32 rows and the weight as it is
   double terms = 0;      // Σ |x| · the weight's largest magnitude
   double rounding = 0;   // how far value may be from unrounded: half a step of x for every weight
 };
-enum class Form { quantized, rounded, exact };
-Form form_of(const PackedWeight& weight) { return weight.wants_quantized() ? Form::quantized : weight.wants_rounded() ? Form::rounded : Form::exact; }
+enum class Form { quantized, rounded, unpacked, exact };  // int8 rows; bf16 rows; those and the weight as bf16 too; f32 rows
+Form form_of(const PackedWeight& weight, int64_t rows) {
+  if (weight.wants_quantized(rows)) return Form::quantized;
+  return !weight.wants_rounded(rows) ? Form::exact : weight.is_quantized() ? Form::unpacked : Form::rounded;
+}
+double to_bf16(double value) { return double{bf16_to_f32(f32_to_bf16(static_cast<float>(value)))}; }
 
 Expected expect(const Input& input, int64_t row, const float* w, int64_t in, Form form) {
   Expected e;
@@ -148,14 +153,13 @@ Expected expect(const Input& input, int64_t row, const float* w, int64_t in, For
   for (int64_t k = 0; k < in; ++k) {
     const double exact = input.floats[static_cast<size_t>(row * in + k)];
     const QuantBlock* block = form == Form::quantized ? input.x.quantized.block(row, k / 32) : nullptr;
-    const double x = block != nullptr       ? double{block->scale} * block->q[k % 32]
-                     : form == Form::rounded ? double{bf16_to_f32(f32_to_bf16(static_cast<float>(exact)))}
-                                            : exact;
-    e.value += x * w[k];
+    const bool rounded = form == Form::rounded || form == Form::unpacked;
+    const double x = block != nullptr ? double{block->scale} * block->q[k % 32] : rounded ? to_bf16(exact) : exact;
+    e.value += x * (form == Form::unpacked ? to_bf16(w[k]) : double{w[k]});
     e.unrounded += exact * w[k];
     e.terms += std::fabs(x) * largest;
     if (block != nullptr) e.rounding += 0.5000001 * block->scale * std::fabs(double{w[k]});
-    if (form == Form::rounded) e.rounding += 0x1p-8 * std::fabs(exact * w[k]);  // half of the last of 8 bits, at most
+    if (rounded) e.rounding += (form == Form::unpacked ? 2.01 : 1) * 0x1p-8 * std::fabs(exact * w[k]);  // half of the last of 8 bits, at most
   }
   return e;
 }
@@ -164,7 +168,9 @@ TEST_F(Linear, ProofOfWhichBodyRuns) {
   for (const Isa isa : available_isas()) {
     const LinearKernels& kernels = linear_kernels(isa);
     EXPECT_EQ(kernels.isa, isa);
-    EXPECT_EQ(kernels.quantized[static_cast<int>(DType::q4_k)].panel_tiles != nullptr && rounds(kernels, DType::bf16), isa == Isa::amx);
+    EXPECT_EQ(kernels.bf16_panels, isa == Isa::amx);
+    EXPECT_EQ(rounds(kernels, DType::bf16), isa == Isa::amx);
+    EXPECT_FALSE(linear_kernels(isa, true).bf16_panels);
     EXPECT_EQ(std::string(kernels.compiled_for), isa == Isa::plain ? "baseline" : to_string(isa));
     const Bytes bytes = random_matrix(DType::q4_k, 32, 256, 1);
     EXPECT_EQ(PackedWeight::make({"w", DType::q4_k, 32, 256, bytes}, isa, pool_, arena_).value()->isa(), isa);
@@ -237,12 +243,12 @@ TEST_F(Linear, EveryTypeAgainstDoublePrecision) {
         const Floats w = dequantized(type, bytes, out, in), bias = random_rows(1, out, 5);
         for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 30}) {
           // Below a panel's rows tables with tiles have the vector kernels of another table here.
-          if (rounds(*kernels, DType::bf16) && weight->wants_quantized() && rows > 1 && rows < 24) continue;
+          if (rounds(*kernels, DType::bf16) && weight->is_quantized() && rows > 1 && rows < kPanelRows) continue;
           const Input input(random_rows(rows, in, 11), rows, in, *kernels);
           const Floats got = multiply(input, *weight, bias.data());
           for (int64_t row = 0; row < rows; ++row) {
             for (int64_t n = 0; n < out; ++n) {
-              const Expected e = expect(input, row, w.data() + n * in, in, form_of(*weight));
+              const Expected e = expect(input, row, w.data() + n * in, in, form_of(*weight, rows));
               const double value = double{got[static_cast<size_t>(row * out + n)]} - bias[static_cast<size_t>(n)];
               ASSERT_NEAR(value, e.value, 4e-6 * e.terms + 1e-6) << name_of(*kernels) << ' ' << to_string(type) << " [" << row << ", " << n << "] of [" << rows << ", " << out << "], in " << in;
               ASSERT_NEAR(value, e.unrounded, e.rounding + 4e-6 * e.terms + 1e-6) << name_of(*kernels) << ' ' << to_string(type);
@@ -277,7 +283,7 @@ TEST_F(Linear, ExtremeValuesSaturateNowhere) {
           const Floats got = multiply(input, *weight);
           for (int64_t row = 0; row < rows; ++row)
             for (int64_t n = 0; n < out; ++n) {
-              const Expected e = expect(input, row, w.data() + n * in, in, Form::quantized);
+              const Expected e = expect(input, row, w.data() + n * in, in, form_of(*weight, rows));
               // Exact below 2^24, where whole numbers are; beyond (scales of the K types) to f32's rounding of a few sums.
               ASSERT_NEAR(got[static_cast<size_t>(row * out + n)], e.value, e.terms < 1 << 23 ? 0 : 1e-6 * e.terms)
                   << name_of(*kernels) << ' ' << to_string(type) << " pattern " << pattern << " row " << row << " of " << rows;
@@ -306,25 +312,83 @@ TEST_F(Linear, ARowsValueDoesNotDependOnItsCompany) {
       }
       std::vector<int64_t> counts = {31, 32, 33, 63, 64, 65, 511, 512, 513};
       for (int64_t rows = 2; rows <= 17; ++rows) counts.push_back(rows);
+      const Floats most_together = multiply(Input(all, most, in, *kernels), *weight);
       for (const int64_t rows : counts) {
         if (rows > most) continue;
+        // Where panels are bf16 there are two values of a row: one for each number of rows below a panel's, one for each from there on.
+        const bool panel = kernels->bf16_panels && weight->is_quantized() && rows >= kPanelRows;
         const Floats together = multiply(Input(Floats(all.begin(), all.begin() + rows * in), rows, in, *kernels), *weight);
-        ASSERT_EQ(std::memcmp(together.data(), alone.data(), together.size() * sizeof(float)), 0)
+        ASSERT_EQ(std::memcmp(together.data(), (panel ? most_together : alone).data(), together.size() * sizeof(float)), 0)
             << name_of(*kernels) << ' ' << to_string(type) << ' ' << rows << " rows";
       }
     }
   }
 }
 
-/// The kernels over tiles and the vector kernels of their shape, plain and (where this CPU has AMX) the CPU's own.
-std::vector<std::pair<const LinearKernels*, const LinearKernels*>> tile_tables() {
-  std::vector<std::pair<const LinearKernels*, const LinearKernels*>> list = {{&plain_tile_linear_kernels(), &plain_linear_kernels(16, true)}};
-  if (isa_available(Isa::amx)) list.emplace_back(&linear_kernels(Isa::amx), &linear_kernels(Isa::avx512_vnni));
+/// The kernels over tiles, plain and (where this CPU has AMX) the CPU's own, and the vector kernels of their shape.
+struct TileTables {
+  const LinearKernels *tiles, *deterministic, *vectors;
+};
+std::vector<TileTables> tile_tables() {
+  std::vector<TileTables> list = {{&plain_tile_linear_kernels(), &plain_tile_linear_kernels(true), &plain_linear_kernels(16, true)}};
+  if (isa_available(Isa::amx)) list.push_back({&linear_kernels(Isa::amx), &linear_kernels(Isa::amx, true), &linear_kernels(Isa::avx512_vnni)});
   return list;
 }
 
-TEST_F(Linear, TilesGiveWhatVectorsGiveToTheBit) {
-  for (const auto& [tiles, vectors] : tile_tables()) {
+TEST_F(Linear, UnpackingToBf16RoundsWhatTheFileSays) {
+  for (const TileTables& tables : tile_tables()) {
+    for (const DType type : kTypes) {
+      if (!traits(type).quantized) continue;
+      const int64_t in = 768, out = 13, begin = 5, count = 7, lanes = tables.tiles->lanes;  // lanes past the end are zero
+      const Bytes bytes = random_matrix(type, out, in, 41);
+      const auto weight = pack(type, bytes, out, in, *tables.tiles);
+      const Floats w = dequantized(type, bytes, out, in);
+      // [pair][lane][2], with room for another group's lanes behind each pair's, which are not touched.
+      std::vector<uint16_t> got(static_cast<size_t>(count * kRoundedStepBytes / 2), 0x7fff);
+      tables.tiles->quantized[static_cast<int>(type)].unpack_bf16(weight->group(0), in, begin, count, reinterpret_cast<std::byte*>(got.data()));
+      for (int64_t k = 0; k < 32 * count; ++k) {
+        for (int64_t lane = 0; lane < kFloatLanes; ++lane) {
+          const uint16_t bits = got[static_cast<size_t>(k / 2 * 2 * kFloatLanes + lane * 2 + k % 2)];
+          if (lane >= lanes) {
+            ASSERT_EQ(bits, 0x7fff) << to_string(type);
+          } else {
+            const double expected = lane < out ? to_bf16(w[static_cast<size_t>(lane * in + 32 * begin + k)]) : 0;
+            ASSERT_EQ(double{bf16_to_f32(bits)}, expected) << name_of(*tables.tiles) << ' ' << to_string(type) << " lane " << lane << " element " << k;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(Linear, PanelsByTilesAgreeWithVectorsWithinTheirRounding) {
+  for (const TileTables& tables : tile_tables()) {
+    for (const DType type : kTypes) {
+      const bool super = traits(type).block_elems == 256, bf16 = type == DType::bf16;
+      if (!traits(type).quantized && !bf16) continue;
+      const int64_t out = 41, in = super ? 1024 : 1056;  // three pieces along k, the last one shorter
+      const Bytes bytes = random_matrix(type, out, in, 31);
+      const auto by_tiles = pack(type, bytes, out, in, *tables.tiles), invariant = pack(type, bytes, out, in, *tables.deterministic);
+      const Floats w = dequantized(type, bytes, out, in);
+      for (const int64_t rows : {23, 24, 40, type == DType::q4_0 ? 600 : 33}) {
+        const Input input(random_rows(rows, in, 37), rows, in, *tables.tiles);
+        const Floats got = multiply(input, *by_tiles), expected = multiply(input, *invariant);
+        EXPECT_EQ(std::memcmp(got.data(), expected.data(), got.size() * sizeof(float)) == 0, bf16 || rows < kPanelRows) << to_string(type) << ' ' << rows << " rows";
+        if (bf16 || rows > 40) continue;
+        for (int64_t row = 0; row < rows; ++row) {
+          for (int64_t n = 0; n < out; ++n) {
+            const auto at = static_cast<size_t>(row * out + n);
+            const Expected by_int8 = expect(input, row, w.data() + n * in, in, Form::quantized), by_bf16 = expect(input, row, w.data() + n * in, in, Form::unpacked);
+            ASSERT_NEAR(got[at], expected[at], by_int8.rounding + by_bf16.rounding + 8e-6 * by_bf16.terms) << name_of(*tables.tiles) << ' ' << to_string(type);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(Linear, DeterministicTilesGiveWhatVectorsGiveToTheBit) {
+  for (const auto& [by_default, tiles, vectors] : tile_tables()) {
     for (const DType type : kTypes) {
       if (rounds(*tiles, type)) continue;
       const bool super = traits(type).block_elems == 256;
@@ -345,13 +409,13 @@ TEST_F(Linear, TilesGiveWhatVectorsGiveToTheBit) {
 }
 
 TEST_F(Linear, RowsRoundedAsAPhaseEqualThoseOfOneTask) {
-  for (const auto& [kernels, vectors] : tile_tables()) {
+  for (const TileTables& tables : tile_tables()) {
+    const LinearKernels* const kernels = tables.tiles;
     for (const int64_t in : {32, 40, 4104}) {
-      const auto weight = pack(DType::bf16, random_matrix(DType::bf16, 32, in, 1), 32, in, *kernels);
       for (const int64_t rows : {1, 3, 16, 37}) {
         const Input expected(random_rows(rows, in, 2), rows, in, *kernels);
         Bytes memory(expected.rounded_memory.size(), std::byte{0xff});
-        round_rows(pool_, *weight, expected.floats.data(), in, RoundedRows(memory.data(), rows, in));
+        round_rows(pool_, *kernels, expected.floats.data(), in, RoundedRows(memory.data(), rows, in));
         EXPECT_EQ(memory, expected.rounded_memory) << rows << " rows of " << in;
       }
     }

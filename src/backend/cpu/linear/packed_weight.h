@@ -46,11 +46,13 @@ class PackedWeight final : public Weight {
   const float* vector() const { return vector_.empty() ? nullptr : vector_.data(); }
   /// Row n as f32, equal to dequantize_row of the file's bit for bit: embeddings.   out [in]
   void dequantize(int64_t n, float* row) const;
-  /// Whether linear() multiplies it with int8 rows (LinearInput::quantized); else with f32 ones (LinearInput::floats)
-  /// or those rounded to bf16.
-  bool wants_quantized() const { return out > 1 && traits(source_dtype).quantized; }
-  /// Whether with bf16 rows (LinearInput::rounded), which only some types of some ISAs take.
-  bool wants_rounded() const { return out > 1 && !wants_quantized() && kernels_->floats[static_cast<int>(source_dtype)].multiply_rounded != nullptr; }
+  /// Whether linear() multiplies it with int8 rows (LinearInput::quantized) where there are `rows` of them; else with those rounded to bf16
+  /// (LinearInput::rounded), where wants_rounded(), or with f32 ones (LinearInput::floats).
+  bool wants_quantized(int64_t rows) const { return is_quantized() && !bf16_panels(rows); }
+  bool wants_rounded(int64_t rows) const {
+    return out > 1 && (is_quantized() ? bf16_panels(rows) : kernels_->floats[static_cast<int>(source_dtype)].multiply_rounded != nullptr);
+  }
+  bool is_quantized() const { return out > 1 && traits(source_dtype).quantized; }
   const LinearKernels& kernels() const { return *kernels_; }
   Isa isa() const { return kernels_->isa; }
 
@@ -60,6 +62,7 @@ class PackedWeight final : public Weight {
   int lanes() const { return lanes_; }
 
  private:
+  bool bf16_panels(int64_t rows) const { return kernels_->bf16_panels && rows >= kPanelRows; }
   void pack(const WeightBytes& weight, ComputePool& pool);
 
   const LinearKernels* kernels_ = nullptr;

@@ -9,6 +9,6 @@ const LinearKernels& avx2_table();
 const LinearKernels& avx_vnni_table();
 const LinearKernels& avx512_table();
 const LinearKernels& avx512_vnni_table();
-const LinearKernels& amx_table();
+const LinearKernels& amx_table(bool deterministic);
 
 }  // namespace pagemill::linear_detail

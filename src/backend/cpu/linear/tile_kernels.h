@@ -1,14 +1,12 @@
 // Products by tiles (AMX) over the packed layouts, written once over a vector type V of 16 lanes with vpdpbusd and a tile type T
 // (vec/tile_config.h).
 //
-// Quantised types: only what follows unpacking changes. A panel's block, eight vectors of 16 rows · 4 codes, is a right operand as it
-// lies, and eight rows of QuantizedRows are a left one, 44 bytes apart. A tile's product is the exact sum of one block (or of one
-// half, where the type has a scale for each); it is stored and then takes the way of the vector kernels, apply_scales of tiles.h:
-// the same operations in the same order. So every result equals the vector kernels' to the bit, and it does not matter
-// that fewer rows than a panel pays for go through those.
+// bf16 weights: x is rounded to bf16 and every number of rows goes through tiles, since no vector kernel adds in the order that TDPBF16PS has. A
+// row's sums do not depend on the other rows of its tile.
 //
-// bf16: x is rounded to bf16 and every number of rows goes through tiles, since no vector kernel adds in the order that TDPBF16PS
-// has. A row's sums do not depend on the other rows of its tile.
+// Quantised types: a panel is unpacked to bf16, what a bf16 weight would hold there, and multiplied as one. A scale for every 16 or 32 elements lies
+// in the weights then, so that sums stay in their tile over a whole piece of k. (By int8 tiles each block's product would have to be stored and
+// scaled by itself: slower than vectors, measured.) Fewer rows than a panel pays for go through the vector kernels, whose values differ.
 #pragma once
 
 #include <cstring>
@@ -20,152 +18,6 @@
 #include "backend/cpu/vec/tile_config.h"
 
 namespace pagemill::linear_detail {
-
-// --- quantised types ------------------------------------------------------------------------------------------------------------
-
-inline constexpr int kTileColumns8 = QuantizedRows::kTile;  // rows of x in a tile: those that lie at one distance in QuantizedRows
-
-/// One kind's tiles: where they lie, what shapes they have, and the sums of one block in memory.
-template <class V, class T, class K>
-struct BlockTiles {
-  static_assert(V::kLanes == 16 && V::kVnni);
-  static constexpr int kHalves = K::halves ? 2 : 1;
-  static constexpr int kQuads = 8 / kHalves;                        // of a product
-  static constexpr size_t kQuadBytes = 4 * V::kLanes;               // a row of the right operand
-  // Registers: left operands 0, 1; right ones 2, 3; sums 4 … 7. Blocks take turns in two of each, so that one block's product
-  // need not wait for the last one's; with halves, both of a group are in use at once.
-  static constexpr int kLeft = 0, kRight = 2, kSum = 4;
-
-  struct Sums {
-    alignas(64) int32_t of[2][2][kTileColumns8][V::kLanes];  // [group][half]
-  };
-
-  PM_INLINE static void configure(int columns) {
-    vec::TileConfig config;
-    for (int t = 0; t < 2; ++t) {
-      config.set(kLeft + t, columns, 4 * kQuads);
-      config.set(kRight + t, kQuads, static_cast<int>(kQuadBytes));
-    }
-    for (int t = kSum; t < kSum + 4; ++t) config.set(t, columns, 4 * V::kLanes);
-    T::configure(config);
-  }
-
-  /// The products of one block of Groups panels with a tile of rows. Turn: 0 or 1, in turn.
-  template <int Turn, int Groups>
-  PM_INLINE static void multiply(const std::byte* panel, size_t panel_bytes, const QuantBlock* x, Sums& sums) {
-    unroll<kHalves>([&](auto half) PM_INLINE {
-      constexpr int left = kLeft + (K::halves ? half : Turn);
-      T::template load<left>(x->q + half * 16, sizeof(QuantBlock));
-    });
-    unroll<Groups>([&](auto group) PM_INLINE {
-      unroll<kHalves>([&](auto half) PM_INLINE {
-        constexpr int left = kLeft + (K::halves ? half : Turn), right = kRight + (K::halves ? half : group);
-        constexpr int sum = kSum + 2 * (K::halves ? group : Turn) + (K::halves ? half : group);
-        T::template load<right>(panel + group * panel_bytes + half * kQuads * kQuadBytes, kQuadBytes);
-        T::template zero<sum>();
-        T::template dot_su8<sum, left, right>();
-        T::template store<sum>(sums.of[group][half], 4 * V::kLanes);
-      });
-    });
-  }
-
-  /// What block_sums (tiles.h) gives for one cell.
-  PM_INLINE static typename V::I sum_of(const Sums& sums, int group, int column, const BlockScales<V, K>& scales) {
-    const auto first = V::load(sums.of[group][0][column]);
-    if constexpr (!K::halves) return first;
-    else return V::add32(V::mul32(first, scales.sc[0]), V::mul32(V::load(sums.of[group][1][column]), scales.sc[1]));
-  }
-};
-
-/// Blocks that are multiplied before the first of them is scaled: a load cannot take what a tile's store has not yet brought to the cache,
-/// and while one thread of a core multiplies the other can scale. Products take 8 KiB of the first-level cache.
-template <class K>
-inline constexpr int64_t kBatch = K::halves ? 4 : 8;
-
-/// Multiplies each block of Groups panels with a tile of rows and calls apply(block, its products, its scales in the first panel), in order.
-template <class V, class T, class K, int Groups, class Apply>
-PM_INLINE inline void in_batches(const std::byte* panel, size_t panel_bytes, int64_t blocks, const QuantBlock* x, int64_t x_stride, Apply&& apply) {
-  using Tiles = BlockTiles<V, T, K>;
-  constexpr size_t kBlock = panel_block_bytes<V, K>();
-  typename Tiles::Sums products[kBatch<K>];
-  for (int64_t begin = 0; begin < blocks; begin += kBatch<K>) {
-    const int64_t end = begin + kBatch<K> < blocks ? begin + kBatch<K> : blocks;
-    const auto multiply = [&](auto turn, int64_t block) PM_INLINE {
-      Tiles::template multiply<turn, Groups>(panel + static_cast<size_t>(block) * kBlock, panel_bytes, x + block * x_stride, products[block - begin]);
-    };
-    int64_t block = begin;
-    for (; block + 2 <= end; block += 2) {
-      multiply(std::integral_constant<int, 0>{}, block);
-      multiply(std::integral_constant<int, 1>{}, block + 1);
-    }
-    if (block < end) multiply(std::integral_constant<int, 0>{}, block);
-    for (block = begin; block < end; ++block)
-      apply(block, products[block - begin], panel + static_cast<size_t>(block) * kBlock + 8 * Tiles::kQuadBytes);
-  }
-}
-
-/// Eight rows of x: their sums stay in registers.
-template <class V, class T, class K, int Groups>
-void tile_panel_wide(const std::byte* panel, size_t panel_bytes, int64_t blocks, const QuantBlock* x, int64_t x_stride, float* sums,
-                     int64_t sums_stride) {
-  using Tiles = BlockTiles<V, T, K>;
-  typename V::F acc[Groups * kTileColumns8];
-  unroll<Groups * kTileColumns8>([&](auto cell) PM_INLINE {
-    acc[cell] = V::load_f(sums + cell % kTileColumns8 * sums_stride + cell / kTileColumns8 * V::kLanes);
-  });
-  in_batches<V, T, K, Groups>(
-      panel, panel_bytes, blocks, x, x_stride, [&](int64_t block, const typename Tiles::Sums& products, const std::byte* at) PM_INLINE {
-        BlockScales<V, K> scales[Groups];
-        unroll<Groups>([&](auto g) PM_INLINE { scales[g].from_panel(at + g * panel_bytes); });
-        unroll<kTileColumns8>([&](auto c) PM_INLINE {
-          unroll<Groups>([&](auto g) PM_INLINE {
-            apply_scales(scales[g], x[block * x_stride + c], Tiles::sum_of(products, g, c, scales[g]), acc[g * kTileColumns8 + c]);
-          });
-        });
-      });
-  unroll<Groups * kTileColumns8>([&](auto cell) PM_INLINE {
-    V::store_f(sums + cell % kTileColumns8 * sums_stride + cell / kTileColumns8 * V::kLanes, acc[cell]);
-  });
-}
-
-/// The last rows, fewer than eight: their sums stay in memory.
-template <class V, class T, class K, int Groups>
-void tile_panel_few(const std::byte* panel, size_t panel_bytes, int64_t blocks, const QuantBlock* x, int64_t x_stride, int columns, float* sums,
-                    int64_t sums_stride) {
-  using Tiles = BlockTiles<V, T, K>;
-  in_batches<V, T, K, Groups>(
-      panel, panel_bytes, blocks, x, x_stride, [&](int64_t block, const typename Tiles::Sums& products, const std::byte* at) PM_INLINE {
-        unroll<Groups>([&](auto g) PM_INLINE {
-          BlockScales<V, K> scales;
-          scales.from_panel(at + g * panel_bytes);
-          for (int c = 0; c < columns; ++c) {
-            float* cell = sums + c * sums_stride + g * V::kLanes;
-            auto acc = V::load_f(cell);
-            apply_scales(scales, x[block * x_stride + c], Tiles::sum_of(products, g, c, scales), acc);
-            V::store_f(cell, acc);
-          }
-        });
-      });
-}
-
-template <class V, class T, class K, int Groups>
-void tile_panel_groups(const std::byte* panel, size_t panel_bytes, int64_t blocks, const QuantBlock* x, int64_t x_stride, int64_t x_tile_stride,
-                       int columns, int64_t tiles, float* sums, int64_t sums_stride) {
-  for (; tiles > 0; --tiles, x += x_tile_stride, sums += columns * sums_stride) {
-    if (columns == kTileColumns8) tile_panel_wide<V, T, K, Groups>(panel, panel_bytes, blocks, x, x_stride, sums, sums_stride);
-    else tile_panel_few<V, T, K, Groups>(panel, panel_bytes, blocks, x, x_stride, columns, sums, sums_stride);
-  }
-}
-
-/// QuantizedKernels::panel_tiles.
-template <class V, class T, class K>
-void tile_panel(const std::byte* panel, size_t panel_bytes, int panels, int64_t blocks, const QuantBlock* x, int64_t x_stride,
-                int64_t x_tile_stride, int columns, int64_t tiles, float* sums, int64_t sums_stride) {
-  BlockTiles<V, T, K>::configure(columns);
-  const auto groups = panels == 2 ? &tile_panel_groups<V, T, K, 2> : &tile_panel_groups<V, T, K, 1>;
-  groups(panel, panel_bytes, blocks, x, x_stride, x_tile_stride, columns, tiles, sums, sums_stride);
-  T::release();
-}
 
 // --- bf16 -----------------------------------------------------------------------------------------------------------------------
 // A group holds kFloatLanes output rows as pairs along k: [in / 2][kFloatLanes][2], in rounded up to 32 elements with zeros.
@@ -235,9 +87,9 @@ void bf16_block(const std::byte* weights, const std::byte* x, int64_t steps, boo
   });
   for (; steps > 0; --steps, weights += kRoundedStepBytes, x += kXStep, ahead.at += kRoundedStepBytes) {
     unroll<2>([&](auto half) PM_INLINE { T::template load<2 + half>(weights + half * 64, kPairBytes); });
+    constexpr int64_t kTile = static_cast<int64_t>(RoundedRows::kTileBytes);
+    unroll<RowTiles>([&](auto row) PM_INLINE { T::template load<row>(x + row * kTile, 64); });
     unroll<RowTiles>([&](auto row) PM_INLINE {
-      constexpr int64_t kTile = static_cast<int64_t>(RoundedRows::kTileBytes);
-      T::template load<row>(x + row * kTile, 64);
       unroll<2>([&](auto half) PM_INLINE { T::template dot_bf16<4 + 2 * row + half, row, 2 + half>(); });
       unroll<kTile / 64>([&](auto line) PM_INLINE { V::prefetch(x + kStepsAhead * kXStep + row * kTile + line * 64); });
     });
@@ -276,11 +128,60 @@ void bf16_multiply(const std::byte* weights, int64_t steps, bool add, const std:
   T::release();
 }
 
+// --- quantised types ------------------------------------------------------------------------------------------------------------
+
+/// value = scale · code + offset in f32, of each half of one block: what dequantize_row gives, to the bit, since scale · code is exact.
+template <class V, class Fmt>
+struct ValueScales {
+  using K = KindOf<V, Fmt>;
+  typename V::F scale[2], offset[2];
+
+  PM_INLINE explicit ValueScales(const BlockScales<V, K>& from) {
+    if constexpr (!K::halves) {
+      scale[0] = scale[1] = from.s;
+      if constexpr (K::has_m) offset[0] = offset[1] = from.m;
+      else offset[0] = offset[1] = V::zero_f();
+    } else {
+      unroll<2>([&](auto half) PM_INLINE {
+        scale[half] = V::mul(from.s, V::to_float(from.sc[half]));
+        if constexpr (K::has_mins) offset[half] = V::mul(from.m, V::to_float(V::bit_and(V::template shift32_right<16 * half>(from.mins), V::set32(0xffff))));
+        else offset[half] = V::mul(scale[half], V::set_f(-static_cast<float>(Fmt::zero)));
+      });
+    }
+  }
+  PM_INLINE typename V::F value(int half, typename V::I code) const { return V::fma(scale[half], V::to_float(code), offset[half]); }
+};
+
+/// QuantizedKernels::unpack_bf16: a quad of a lane, four codes, becomes two pairs along k.
+template <class V, class T, class Fmt>
+void unpack_bf16(const std::byte* group, int64_t in, int64_t begin, int64_t count, std::byte* to) {
+  static_assert(V::kLanes == 16 && V::kVnni);
+  using L = Layout<V, Fmt>;
+  const std::byte* q = group + L::header_bytes(in) + static_cast<size_t>(begin) * L::kBlockBytes;
+  for (int64_t block = begin; block < begin + count; ++block, q += L::kBlockBytes) {
+    BlockScales<V, KindOf<V, Fmt>> packed;
+    load_scales<V, Fmt>(group, block, packed);
+    const ValueScales<V, Fmt> scales(packed);
+    unroll<8>([&](auto j) PM_INLINE {
+      constexpr int half = j / 4;
+      const auto quad = PackedQuads<V, Fmt::bits>::template quad<j>(q);
+      const auto code = [&](auto at) PM_INLINE { return V::bit_and(V::template shift32_right<8 * at>(quad), V::set32(0xff)); };
+      unroll<2>([&](auto pair) PM_INLINE {
+        constexpr std::integral_constant<int, 2 * pair> even;
+        constexpr std::integral_constant<int, 2 * pair + 1> odd;
+        T::round_pairs(scales.value(half, code(even)), scales.value(half, code(odd)), to);
+        to += kPairBytes;
+      });
+    });
+  }
+}
+
 // --- the table --------------------------------------------------------------------------------------------------------------------
 
 template <class V, class T, class... Formats>
-void add_tile_panels(LinearKernels& table) {
-  ((table.quantized[static_cast<int>(Formats::dtype)].panel_tiles = &tile_panel<V, T, KindOf<V, Formats>>), ...);
+void add_bf16_panels(LinearKernels& table) {
+  table.bf16_panels = true;
+  ((table.quantized[static_cast<int>(Formats::dtype)].unpack_bf16 = &unpack_bf16<V, T, Formats>), ...);
 }
 
 /// `table`, made for V, with its panels and its bf16 weights multiplied by tiles.
@@ -288,12 +189,18 @@ template <class V, class T>
 LinearKernels with_tiles(LinearKernels table, Isa isa) {
   table.isa = isa;
   table.compiled_for = T::kCompiledFor;
-  add_tile_panels<V, T, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Iq4Nl>(table);
+  add_bf16_panels<V, T, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, Iq4Nl>(table);
   table.floats[static_cast<int>(DType::bf16)] = {.group_bytes = &bf16_group_bytes<V>,
                                                  .pack = &bf16_pack<V>,
                                                  .dequantize = &bf16_dequantize<V>,
                                                  .round = &round_tiles<V, T>,
                                                  .multiply_rounded = &bf16_multiply<V, T>};
+  return table;
+}
+
+/// The same with quantised types multiplied by vectors for every number of rows.
+inline LinearKernels without_bf16_panels(LinearKernels table) {
+  table.bf16_panels = false;
   return table;
 }
 

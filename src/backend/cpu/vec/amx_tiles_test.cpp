@@ -259,6 +259,10 @@ TEST_F(AmxInstructions, DoWhatThePlainTilesDo) {
 
 struct InstructionTiles : vec::AmxTiles {
   static void round_bf16(const float* x, void* to) { vec::PlainTiles::round_bf16(x, to); }
+  template <class F>
+  static void round_pairs(const F& even, const F& odd, void* to) {
+    vec::PlainTiles::round_pairs(even, odd, to);
+  }
 };
 
 Bytes random_weight(DType type, int64_t out, int64_t in) {
@@ -279,7 +283,7 @@ std::vector<float> multiply(const LinearKernels& kernels, DType type, const Byte
   Bytes quantized(QuantizedRows::bytes(rows, in)), rounded(RoundedRows::bytes(rows, in));
   LinearInput input{.quantized = QuantizedRows(quantized.data(), rows, in), .rounded = RoundedRows(rounded.data(), rows, in), .floats = x.data(), .floats_stride = in, .rows = rows};
   for (int64_t row = 0; row < rows; ++row) kernels.quantize(x.data() + row * in, in / 32, input.quantized.block(row, 0), input.quantized.stride(row));
-  if (weight->wants_rounded()) round_rows(pool, *weight, x.data(), in, input.rounded);
+  if (weight->wants_rounded(rows)) round_rows(pool, kernels, x.data(), in, input.rounded);
   const LinearPart part{weight.get(), nullptr, y.data(), out};
   linear(pool, scratch, input, {&part, 1});
   return y;

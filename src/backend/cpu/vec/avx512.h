@@ -55,6 +55,10 @@ struct Avx512 {
   static I shift32_left(I a) {
     return _mm512_slli_epi32(a, By);
   }
+  template <int By>
+  static I shift32_right(I a) {
+    return _mm512_srli_epi32(a, By);
+  }
   static I lanes_u8(const void* from) { return _mm512_cvtepu8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(from))); }
   static I lanes_i8(const void* from) { return _mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(from))); }
 

@@ -109,6 +109,11 @@ struct Plain {
   static I shift32_left(const I& a) {
     return map32([&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(get32(a, i)) << By); });
   }
+  /// Zeros come in.
+  template <int By>
+  static I shift32_right(const I& a) {
+    return map32([&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(get32(a, i)) >> By); });
+  }
   /// acc + the four products u · s of each lane's bytes.
   static I dot8(const I& acc, const I& u, const I& s) {
     return map32([&](int i) {
