@@ -266,7 +266,7 @@ void add_bench_engine_command(CommandLine& line) {
   command.add_option("--repeat", bench_options.repeat, "Runs; fewer than 3 are INVALID")->type_name("N")->check(CLI::Range(1, 1000))->capture_default_str()->group(group);
   command.add_option("--temperature", bench_options.temperature, "Of the sampling, which is part of what is measured; 0 = greedy")->type_name("X")->check(CLI::Range(0.0, 2.0))->default_str("0")->group(group);
   command.add_option("--max-step-ms", options->max_step_ms, "Prompts are cut so that a step beside running answers takes no longer (five times as long where there are none); 0 = no limit (200; 60 on a GPU)")->type_name("MS")->check(CLI::Range(0.0, 86'400'000.0))->group(group);
-  command.add_option("--max-num-batched-tokens", options->max_num_batched_tokens, "Tokens of one step (2048; 8192 on a GPU with 40 GiB or more)")->type_name("N")->check(CLI::Range(1, 1'048'576))->group(group);
+  command.add_option("--max-num-batched-tokens", options->max_num_batched_tokens, "Tokens of one step (2048; 8192 where 40 GiB of a GPU may be used)")->type_name("N")->check(CLI::Range(1, 1'048'576))->group(group);
   command.add_option("--peer", options->peers, "Run llama-bench and llama-batched-bench of this folder in turn with ours; NAME=DIR,rtr repacks (ik_llama.cpp). May be repeated")->type_name("NAME=DIR")->group("Compare");
   command.add_option("--csv", options->csv, "Add a line for every run, ours and theirs, to a file")->type_name("FILE")->group("Compare");
   command.add_flag("--json", options->json, "Print JSON");

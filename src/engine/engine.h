@@ -30,7 +30,8 @@ struct EngineOptions {
 
   int32_t max_model_len = 0;                   // tokens of prompt and answer; 0 = auto: the longest that fits
   int32_t max_num_seqs = 128;                  // sequences computed at the same time
-  std::optional<int32_t> max_num_batched_tokens;  // rows of one step; none = by the device (step_limits.h), as is:
+  // None = what the device takes well (step_limits.h):
+  std::optional<int32_t> max_num_batched_tokens;  // rows of one step
   std::optional<double> max_step_ms;           // prompts are cut so that a step beside answers takes no longer, alone five times as long; 0 = no limit
   std::optional<DType> kv_dtype;               // none = the backend's own choice
   uint64_t kv_cache_memory_bytes = 0;          // 0 = auto
