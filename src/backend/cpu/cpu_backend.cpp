@@ -28,7 +28,7 @@ const DeviceInfo& CpuBackend::device() const {
 Result<std::unique_ptr<DeviceBuffer>> CpuBackend::allocate(size_t bytes, std::string_view purpose) { return HostBuffer::make(bytes, purpose); }
 
 bool CpuBackend::wants_quantized(int64_t rows, int64_t cols) const {
-  if (matrices_.bf16_panels && rows >= kPanelRows) return false;
+  if (matrices_.takes_bf16_panels(rows)) return false;
   return std::find(quantized_cols_.begin(), quantized_cols_.end(), cols) != quantized_cols_.end();
 }
 

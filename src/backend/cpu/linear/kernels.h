@@ -84,6 +84,9 @@ struct LinearKernels {
   void (*quantize)(const float* x, int64_t blocks, QuantBlock* to, int64_t stride) = nullptr;
   /// gate[i] = silu(gate[i]) · up[i]; n is a multiple of 32.
   void (*silu_mul)(float* gate, const float* up, int64_t n) = nullptr;
+
+  /// Whether so many rows of a quantised weight go through bf16 panels.
+  bool takes_bf16_panels(int64_t rows) const { return bf16_panels && rows >= kPanelRows; }
 };
 
 /// The table of an ISA; runs only where isa_available(isa). deterministic: a row's value depends on no other row with any type of weights. All are

@@ -48,9 +48,9 @@ class PackedWeight final : public Weight {
   void dequantize(int64_t n, float* row) const;
   /// Whether linear() multiplies it with int8 rows (LinearInput::quantized) where there are `rows` of them; else with those rounded to bf16
   /// (LinearInput::rounded), where wants_rounded(), or with f32 ones (LinearInput::floats).
-  bool wants_quantized(int64_t rows) const { return is_quantized() && !bf16_panels(rows); }
+  bool wants_quantized(int64_t rows) const { return is_quantized() && !kernels_->takes_bf16_panels(rows); }
   bool wants_rounded(int64_t rows) const {
-    return out > 1 && (is_quantized() ? bf16_panels(rows) : kernels_->floats[static_cast<int>(source_dtype)].multiply_rounded != nullptr);
+    return out > 1 && (is_quantized() ? kernels_->takes_bf16_panels(rows) : kernels_->floats[static_cast<int>(source_dtype)].multiply_rounded != nullptr);
   }
   bool is_quantized() const { return out > 1 && traits(source_dtype).quantized; }
   const LinearKernels& kernels() const { return *kernels_; }
@@ -62,7 +62,6 @@ class PackedWeight final : public Weight {
   int lanes() const { return lanes_; }
 
  private:
-  bool bf16_panels(int64_t rows) const { return kernels_->bf16_panels && rows >= kPanelRows; }
   void pack(const WeightBytes& weight, ComputePool& pool);
 
   const LinearKernels* kernels_ = nullptr;
