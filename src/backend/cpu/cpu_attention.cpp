@@ -32,7 +32,7 @@ struct CpuBackend::AttentionCall {
   const CpuKvPool& pool;
   const GroupTables& tables;
   Matrix q, out;
-  QuantizedRows quantized;       // of `out`; empty where heads and blocks of 32 do not line up
+  RowForms forms;                // of `out`; empty where heads and blocks of 32 do not line up
   int32_t group_heads = 0;       // query heads of a KV head
   int32_t parts = 1;             // pieces that they are cut into where they are more than kQueriesMax
   int32_t part_heads = 0;        // heads of a piece
@@ -56,17 +56,14 @@ CpuBackend::ScratchSizes CpuBackend::scratch_sizes(const StepShape& largest, int
 size_t CpuBackend::scratch_bytes(const StepShape& largest, int32_t heads, int32_t head_dim, int32_t ffn, int32_t vocab) const {
   const ScratchSizes sizes = scratch_sizes(largest, heads, head_dim, ffn);
   const int64_t floats = sizes.thread_floats * pool_.threads() + sizes.partial_floats + sizes.rotation_floats;
-  return Backend::scratch_bytes(largest, heads, head_dim, ffn, vocab) + RowCache::bytes(sizes.rows, sizes.cols) + static_cast<size_t>(floats) * sizeof(float) +
-         (matrices_.floats[static_cast<int>(DType::bf16)].round == nullptr ? 0 : RoundedRows::bytes(sizes.rows, sizes.cols));
+  const int64_t rounded_cols = matrices_.floats[static_cast<int>(DType::bf16)].round == nullptr ? 0 : sizes.cols;
+  return Backend::scratch_bytes(largest, heads, head_dim, ffn, vocab) + RowCache::bytes(form_sizes(sizes.rows, sizes.cols, rounded_cols)) + static_cast<size_t>(floats) * sizeof(float);
 }
 
 Result<void> CpuBackend::reserve_scratch(const StepShape& largest, int32_t heads, int32_t head_dim, int32_t ffn, int32_t vocab) {
   const ScratchSizes sizes = scratch_sizes(largest, heads, head_dim, ffn);
   rows_max_ = std::max(rows_max_, sizes.rows);
-  int64_t cols = sizes.cols;
-  for (const int64_t quantized : quantized_cols_) cols = std::max(cols, quantized);
-  PM_TRY(row_cache_.reserve(rows_max_, cols));
-  PM_TRY(reserve_rounded(rows_max_, rounded_cols_));
+  PM_TRY(reserve_forms());
   thread_stride_ = std::max(thread_stride_, sizes.thread_floats);
   PM_TRY(reserve_floats(thread_floats_, thread_stride_ * pool_.threads(), "attention"));
   PM_TRY(reserve_floats(partials_, sizes.partial_floats, "attention over long contexts"));
@@ -155,12 +152,13 @@ void CpuBackend::attention(const StepInputs& step, const AttentionShape& shape, 
   const int32_t dim = shape.head_dim;
   PM_CHECK(q.cols == int64_t{shape.heads} * dim && out.cols == q.cols && pool.spec.head_dim == dim);
   AttentionCall call{.step = step, .shape = shape, .pool = pool, .tables = step.group[pool.spec.group_of_layer[static_cast<size_t>(shape.layer)]],
-                     .q = q, .out = out, .quantized = {}};
+                     .q = q, .out = out, .forms = {}};
   call.group_heads = shape.heads / shape.kv_heads;
   call.parts = (call.group_heads + kQueriesMax - 1) / kQueriesMax;
   call.part_heads = (call.group_heads + call.parts - 1) / call.parts;
+  static_assert(QuantizedRows::kBlock == RoundedRows::kTileCols);
   row_cache_.forget(out);
-  if (dim % QuantizedRows::kBlock == 0) call.quantized = begin_quantized(out);
+  if (dim % QuantizedRows::kBlock == 0) call.forms = begin_forms(out);
   cut_into_tiles(step, call);
 
   const int32_t pieces = shape.kv_heads * call.parts;
@@ -237,9 +235,11 @@ void CpuBackend::finish_tile(const AttentionCall& call, const QueryTile& tile, i
     const int64_t r = tile.first_row + row;
     float* to = row_of(call.out, r) + first;
     for (int32_t head = 0; head < heads; ++head) kernels_.finish(state, row * heads + head, dim, to + int64_t{head} * dim);
-    if (call.quantized)
-      quantize_blocks(isa_, to, int64_t{heads} * dim / QuantizedRows::kBlock, call.quantized.block(r, first / QuantizedRows::kBlock), call.quantized.stride(r));
+    if (const QuantizedRows& quantized = call.forms.quantized)
+      quantize_blocks(isa_, to, int64_t{heads} * dim / QuantizedRows::kBlock, quantized.block(r, first / QuantizedRows::kBlock), quantized.stride(r));
   }
+  if (call.forms.rounded)
+    round_part(matrices_, row_of(call.out, tile.first_row) + first, call.out.cols, tile.rows, int64_t{heads} * dim, call.forms.rounded, tile.first_row, first);
 }
 
 }  // namespace pagemill

@@ -8,6 +8,12 @@
 #include "base/machine.h"
 
 namespace pagemill {
+namespace {
+
+bool contains(const std::vector<int64_t>& values, int64_t value) { return std::find(values.begin(), values.end(), value) != values.end(); }
+int64_t largest(const std::vector<int64_t>& values) { return values.empty() ? 0 : *std::max_element(values.begin(), values.end()); }
+
+}  // namespace
 
 CpuBackend::CpuBackend(Isa isa, int threads, bool deterministic)
     : CpuBackend(isa, threads, linear_kernels(isa, deterministic), std::string(to_string(isa))) {}
@@ -27,20 +33,28 @@ const DeviceInfo& CpuBackend::device() const {
 
 Result<std::unique_ptr<DeviceBuffer>> CpuBackend::allocate(size_t bytes, std::string_view purpose) { return HostBuffer::make(bytes, purpose); }
 
-bool CpuBackend::wants_quantized(int64_t rows, int64_t cols) const {
-  if (matrices_.takes_bf16_panels(rows)) return false;
-  return std::find(quantized_cols_.begin(), quantized_cols_.end(), cols) != quantized_cols_.end();
+WantedForms CpuBackend::wanted_forms(int64_t rows, int64_t cols) const {
+  if (rows == 0) return {};
+  const bool quantized = contains(quantized_cols_, cols), panels = matrices_.takes_bf16_panels(rows);
+  return {.quantized = quantized && !panels, .rounded = contains(rounded_cols_, cols) || (quantized && panels)};
+}
+
+RowCache::Sizes CpuBackend::form_sizes(int64_t rows, int64_t quantized_cols, int64_t rounded_cols) const {
+  // Where quantised weights have bf16 panels, more rows than the vector kernels take need no int8 form.
+  return {.quantized_rows = matrices_.takes_bf16_panels(rows) ? kPanelRows - 1 : rows, .quantized_cols = quantized_cols, .rounded_rows = rows, .rounded_cols = rounded_cols};
+}
+
+Result<void> CpuBackend::reserve_forms() {
+  const int64_t quantized = largest(quantized_cols_), rounded = std::max(largest(rounded_cols_), matrices_.bf16_panels ? quantized : 0);
+  return row_cache_.reserve(form_sizes(std::max<int64_t>(rows_max_, 1), quantized, rounded));
 }
 
 Result<std::unique_ptr<Weight>> CpuBackend::prepare_weight(const WeightBytes& weight) {
   PM_ASSIGN(auto packed, PackedWeight::make(weight, matrices_, pool_, arena_));
-  if (packed->is_quantized() && !wants_quantized(1, weight.in)) {
-    quantized_cols_.push_back(weight.in);
-    PM_TRY(row_cache_.reserve(std::max<int64_t>(rows_max_, 1), weight.in));
-  }
-  if (packed->wants_rounded(kPanelRows)) {
-    rounded_cols_ = std::max(rounded_cols_, weight.in);
-    PM_TRY(reserve_rounded(std::max<int64_t>(rows_max_, 1), rounded_cols_));
+  if (packed->is_quantized() || packed->wants_rounded(1)) {
+    std::vector<int64_t>& cols = packed->is_quantized() ? quantized_cols_ : rounded_cols_;
+    if (!contains(cols, weight.in)) cols.push_back(weight.in);
+    PM_TRY(reserve_forms());
   }
   return packed;
 }
@@ -55,13 +69,6 @@ Result<void> CpuBackend::reserve_floats(std::unique_ptr<HostBuffer>& buffer, int
   const size_t bytes = static_cast<size_t>(floats) * sizeof(float);
   if (buffer && buffer->size_bytes() >= bytes) return {};
   PM_ASSIGN(buffer, HostBuffer::make(bytes, purpose));
-  return {};
-}
-
-Result<void> CpuBackend::reserve_rounded(int64_t rows, int64_t cols) {
-  const size_t bytes = RoundedRows::bytes(rows, cols);
-  if (bytes == 0 || (rounded_ && rounded_->size_bytes() >= bytes)) return {};
-  PM_ASSIGN(rounded_, HostBuffer::make(bytes, "bf16 activations"));
   return {};
 }
 

@@ -1,8 +1,8 @@
 // CpuBackend: the fast CPU backend. One class for every instruction set: what differs lies in tables of functions (ops/ops.h) and
 // behind linear() (linear/linear.h).
 //
-// Activations are f32 between ops; where the next product is with a quantised weight, the op that makes its input rounds it to
-// int8 while it is in cache (RowCache). A layer is eight phases of the pool: norm, q·k·v, rope + store, attention, output, norm, gate·up·SiLU, down;
+// Activations are f32 between ops; where the next product wants int8 or bf16 rows, the op that makes its input rounds it while it is in cache
+// (RowCache). A layer is eight phases of the pool: norm, q·k·v, rope + store, attention, output, norm, gate·up·SiLU, down;
 // those of a single row run on the calling thread without waking anyone.
 // Weights are repacked at load; the KV cache is read once for all query heads that share a KV head.
 #pragma once
@@ -70,18 +70,22 @@ class CpuBackend final : public Backend {
   };
   struct AttentionCall;
   struct ScratchSizes {
-    int64_t rows = 0, cols = 0;  // of the int8 forms of rows
+    int64_t rows = 0, cols = 0;  // of the matrices that products read
     int64_t thread_floats = 0;   // attention, of each thread
     int64_t partial_floats = 0, rotation_floats = 0;
   };
   static ScratchSizes scratch_sizes(const StepShape& largest, int32_t heads, int32_t head_dim, int32_t ffn);
 
-  /// Whether some weight with rows of so many elements wants `rows` of them as int8.
-  bool wants_quantized(int64_t rows, int64_t cols) const;
-  /// The place for the int8 form of a matrix that is being written: empty where no product will read one.
-  QuantizedRows begin_quantized(Matrix matrix, const QuantizedRows& reading = {});
+  /// The forms in which the weights with rows of so many elements want `rows` of them.
+  WantedForms wanted_forms(int64_t rows, int64_t cols) const;
+  RowCache::Sizes form_sizes(int64_t rows, int64_t quantized_cols, int64_t rounded_cols) const;
+  Result<void> reserve_forms();
+  /// The places for the forms of a matrix that is being written: empty where no product will read them.
+  RowForms begin_forms(Matrix matrix) { return row_cache_.begin(matrix, wanted_forms(matrix.rows, matrix.cols)); }
+  /// Calls write(row) for rows [begin, end) of a matrix and makes their other forms while they are in cache.
+  template <class Write>
+  void write_rows(Matrix matrix, const RowForms& forms, int64_t begin, int64_t end, Write&& write) const;
   LinearInput input_of(Matrix x, std::initializer_list<const Weight*> weights);
-  Result<void> reserve_rounded(int64_t rows, int64_t cols);
   void norm(Matrix x, const float* delta, const Weight& weight, float eps, Matrix out);
   const float* rotations(const StepInputs& step, const RopeTable& rope);
 
@@ -101,9 +105,7 @@ class CpuBackend final : public Backend {
   LinearScratch linear_scratch_;
   RowCache row_cache_;
   StepSampler sampler_;
-  std::vector<int64_t> quantized_cols_;  // `in` of the quantised matrices, each once
-  int64_t rounded_cols_ = 0;             // the largest `in` of a matrix that wants bf16 rows
-  std::unique_ptr<HostBuffer> rounded_;  // those rows
+  std::vector<int64_t> quantized_cols_, rounded_cols_;  // `in` of the quantised matrices and of the 16-bit ones that want bf16 rows, each once
   int64_t rows_max_ = 0;
 
   std::unique_ptr<HostBuffer> thread_floats_;  // [threads, thread_stride_] attention's buffers

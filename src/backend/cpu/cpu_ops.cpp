@@ -24,33 +24,33 @@ const float* bias_of(const Weight* bias, int64_t out) {
   return packed(*bias).vector();
 }
 
-/// Rounds a row that has just been written.
-void quantize_row(Isa isa, const float* x, const QuantizedRows& to, int64_t row) {
-  if (to) quantize_blocks(isa, x, to.blocks(), to.block(row, 0), to.stride(row));
-}
-
 }  // namespace
 
-QuantizedRows CpuBackend::begin_quantized(Matrix matrix, const QuantizedRows& reading) {
-  if (matrix.rows > 0 && wants_quantized(matrix.rows, matrix.cols)) return row_cache_.begin(matrix, reading);
-  row_cache_.forget(matrix);
-  return {};
+template <class Write>
+void CpuBackend::write_rows(Matrix matrix, const RowForms& forms, int64_t begin, int64_t end, Write&& write) const {
+  for (int64_t row = begin, first = begin; row < end; ++row) {
+    write(row);
+    if (const QuantizedRows& to = forms.quantized) quantize_blocks(isa_, row_of(matrix, row), to.blocks(), to.block(row, 0), to.stride(row));
+    // bf16 rows of a tile lie side by side: they are made together, from the second-level cache.
+    if (!forms.rounded || (row + 1 < end && (row + 1) % RoundedRows::kTileRows != 0)) continue;
+    round_part(matrices_, row_of(matrix, first), matrix.cols, row + 1 - first, matrix.cols, forms.rounded, first, 0);
+    first = row + 1;
+  }
 }
 
 LinearInput CpuBackend::input_of(Matrix x, std::initializer_list<const Weight*> weights) {
   LinearInput input{.floats = row_of(x, 0), .floats_stride = x.cols, .rows = x.rows};
-  if (std::any_of(weights.begin(), weights.end(), [&](const Weight* w) { return packed(*w).wants_rounded(x.rows); }) && x.rows > 0) {
-    PM_CHECK(rounded_ && rounded_->size_bytes() >= RoundedRows::bytes(x.rows, x.cols), "reserve_scratch was not called, or for smaller steps");
-    input.rounded = RoundedRows(rounded_->data(), x.rows, x.cols);
-    round_rows(pool_, matrices_, input.floats, x.cols, input.rounded);
-  }
   const bool quantized = std::any_of(weights.begin(), weights.end(), [&](const Weight* w) { return packed(*w).wants_quantized(x.rows); });
-  if (!quantized) return input;
-  input.quantized = row_cache_.find(x);
-  if (!input.quantized) {
-    input.quantized = row_cache_.begin(x);
-    quantize_rows(pool_, isa_, input.floats, x.cols, input.quantized);
+  const bool rounded = std::any_of(weights.begin(), weights.end(), [&](const Weight* w) { return packed(*w).wants_rounded(x.rows); });
+  if (x.rows == 0 || (!quantized && !rounded)) return input;
+  RowForms forms = row_cache_.find(x);
+  if ((quantized && !forms.quantized) || (rounded && !forms.rounded)) {  // whoever wrote x did not make them
+    forms = begin_forms(x);
+    if (forms.quantized) quantize_rows(pool_, isa_, input.floats, x.cols, forms.quantized);
+    if (forms.rounded) round_rows(pool_, matrices_, input.floats, x.cols, forms.rounded);
   }
+  input.quantized = forms.quantized;
+  input.rounded = forms.rounded;
   return input;
 }
 
@@ -76,12 +76,11 @@ void CpuBackend::norm(Matrix x, const float* delta, const Weight& weight, float 
   const float* w = packed(weight).vector();
   const int64_t n = x.cols;
   if (delta != nullptr) row_cache_.forget(x);
-  const QuantizedRows quantized = begin_quantized(out);
+  const RowForms forms = begin_forms(out);
   pool_.run_ranges(x.rows, 1 + kElementwiseMin / n, [&](int64_t begin, int64_t end, int) {
-    for (int64_t row = begin; row < end; ++row) {
+    write_rows(out, forms, begin, end, [&](int64_t row) {
       kernels_.add_rms_norm(row_of(x, row), delta == nullptr ? nullptr : delta + row * n, w, eps, n, row_of(out, row));
-      quantize_row(isa_, row_of(out, row), quantized, row);
-    }
+    });
   });
 }
 
@@ -122,21 +121,18 @@ void CpuBackend::linear_gated(const StepInputs&, Matrix x, const Weight& gate, c
   check_floats(out, x.rows, gate.out);
   PM_CHECK(activation == Activation::silu);
   const LinearInput input = input_of(x, {&gate, &up});
-  const QuantizedRows quantized = begin_quantized(out, input.quantized);
+  const RowForms forms = begin_forms(out);
   pagemill::linear_gated(pool_, linear_scratch_, input, packed(gate), packed(up),
-                         {.floats = row_of(out, 0), .floats_stride = out.cols, .quantized = quantized});
+                         {.floats = row_of(out, 0), .floats_stride = out.cols, .quantized = forms.quantized, .rounded = forms.rounded});
 }
 
 void CpuBackend::gated_activation(Activation activation, Matrix gate, Matrix up, Matrix out) {
   check_floats(gate, out.rows, out.cols);
   check_floats(up, out.rows, out.cols);
   PM_CHECK(activation == Activation::silu && out.dtype == DType::f32);
-  const QuantizedRows quantized = begin_quantized(out);
+  const RowForms forms = begin_forms(out);
   pool_.run_ranges(out.rows, 1 + kElementwiseMin / out.cols, [&](int64_t begin, int64_t end, int) {
-    for (int64_t row = begin; row < end; ++row) {
-      kernels_.silu_mul(row_of(gate, row), row_of(up, row), out.cols, row_of(out, row));
-      quantize_row(isa_, row_of(out, row), quantized, row);
-    }
+    write_rows(out, forms, begin, end, [&](int64_t row) { kernels_.silu_mul(row_of(gate, row), row_of(up, row), out.cols, row_of(out, row)); });
   });
 }
 
@@ -152,13 +148,11 @@ void CpuBackend::add(Matrix x, Matrix delta) {
 void CpuBackend::gather_rows(const StepInputs&, Matrix x, std::span<const int32_t> rows, Matrix out) {
   check_floats(out, static_cast<int64_t>(rows.size()), x.cols);
   PM_CHECK(x.dtype == DType::f32);
-  const QuantizedRows quantized = begin_quantized(out);
-  for (size_t i = 0; i < rows.size(); ++i) {
-    PM_CHECK(rows[i] >= 0 && rows[i] < x.rows);
-    const auto row = static_cast<int64_t>(i);
-    std::copy_n(row_of(x, rows[i]), x.cols, row_of(out, row));
-    quantize_row(isa_, row_of(out, row), quantized, row);
-  }
+  write_rows(out, begin_forms(out), 0, out.rows, [&](int64_t row) {
+    const int32_t from = rows[static_cast<size_t>(row)];
+    PM_CHECK(from >= 0 && from < x.rows);
+    std::copy_n(row_of(x, from), x.cols, row_of(out, row));
+  });
 }
 
 }  // namespace pagemill

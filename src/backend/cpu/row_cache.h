@@ -1,8 +1,9 @@
-// RowCache: int8 forms of the matrices that the next products read, made by the op that writes the matrix while its rows are in cache.
+// RowCache: the forms of matrices that the next products read, made by the op that writes the matrix while its rows are in cache.
 //
-// A product with a quantised weight wants its rows as QuantizedRows. Whoever writes a matrix that may be such an input (a norm,
-// attention, a gated activation) asks begin() for a place and fills it beside the f32 form; linear() asks find(). A
-// quantised form holds exactly what quantising the f32 form gives, so it changes no value whether one was there.
+// A product wants its rows as int8 (QuantizedRows) or as bf16 (RoundedRows) where its weight says so; the products with one matrix may want both.
+// Whoever writes a matrix that may be such an input (a norm, attention, a gated activation) asks begin() for places and fills them
+// beside the f32 form; the product asks find(). A form holds exactly what rounding the f32 form gives, so it changes no value
+// whether one was there.
 //
 // Invariant: a matrix that find() knows has not been written since. Ops that write a matrix call begin() or forget().
 // Threads: the backend's owner. begin() never allocates: reserve() at load.
@@ -13,32 +14,49 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/linear/quantized_rows.h"
+#include "backend/cpu/linear/rounded_rows.h"
 #include "backend/cpu/memory.h"
 
 namespace pagemill {
 
+/// What a matrix is beside f32; empty where it is not.
+struct RowForms {
+  QuantizedRows quantized;
+  RoundedRows rounded;
+};
+
+struct WantedForms {
+  bool quantized = false, rounded = false;
+};
+
 class RowCache {
  public:
-  /// Places for matrices of up to rows · cols elements.
-  Result<void> reserve(int64_t rows, int64_t cols);
+  /// The largest matrices of each form: rows and elements of a row, 0 where there are none.
+  struct Sizes {
+    int64_t quantized_rows = 0, quantized_cols = 0;
+    int64_t rounded_rows = 0, rounded_cols = 0;
+    size_t quantized_bytes() const { return QuantizedRows::bytes(quantized_rows, quantized_cols); }
+    size_t rounded_bytes() const { return RoundedRows::bytes(rounded_rows, rounded_cols); }
+  };
+  Result<void> reserve(const Sizes& sizes);
+  static size_t bytes(const Sizes& sizes) { return kPlaces * (sizes.quantized_bytes() + sizes.rounded_bytes()); }
 
-  /// Where the int8 form of `matrix` goes, which is being written. Replaces the form that was asked for longest ago; `reading` stays.
-  QuantizedRows begin(Matrix matrix, const QuantizedRows& reading = {});
-  /// The int8 form of the matrix; empty where nobody made one.
-  QuantizedRows find(Matrix matrix);
-  /// `matrix` is being written, without an int8 form.
+  /// Where the forms of `matrix` go, which is being written. Replaces those of the matrix that was not the last to be found or begun: an op may read the one
+  /// that it found last while it fills these.
+  RowForms begin(Matrix matrix, WantedForms wanted);
+  /// The forms of the matrix that somebody made.
+  RowForms find(Matrix matrix);
+  /// `matrix` is being written, in f32 alone.
   void forget(Matrix matrix);
 
-  static size_t bytes(int64_t rows, int64_t cols) { return 2 * QuantizedRows::bytes(rows, cols); }
-
  private:
-  // One is read while the other is written.
+  static constexpr size_t kPlaces = 2;  // one is read while the other is written
   struct Entry {
-    const std::byte* of = nullptr;
-    QuantizedRows rows;
-    std::unique_ptr<HostBuffer> memory;
+    Matrix of;
+    RowForms forms;
+    std::unique_ptr<HostBuffer> quantized, rounded;  // memory of the forms
   };
-  std::array<Entry, 2> entries_;
+  std::array<Entry, kPlaces> entries_;
   size_t newest_ = 0;
 };
 

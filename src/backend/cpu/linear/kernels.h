@@ -63,9 +63,9 @@ struct FloatKernels {
                    float* sums) = nullptr;
 
   // Where an ISA multiplies the type with rows of bf16 (RoundedRows), instead of multiply:
-  /// Tiles [begin, end) along k of `rows` rows (up to 16), `stride` tiles apart from `to` on; rows past those up to `padded` become zeros.
-  void (*round)(const float* x, int64_t x_stride, int64_t rows, int64_t padded, int64_t in, int64_t begin, int64_t end, std::byte* to,
-                int64_t stride) = nullptr;
+  /// Rounds x [rows, cols] of one row tile: into tiles along k, `stride` tiles apart, from their row `to` on. Rows past those up to `padded` become
+  /// zeros, as do elements past the end that the last tile has room for.
+  void (*round)(const float* x, int64_t x_stride, int64_t rows, int64_t padded, int64_t cols, std::byte* to, int64_t stride) = nullptr;
   /// The products of `steps` tiles along k, from `weights` and `x` on (RoundedRows: one piece of neighbouring pairs of row tiles):
   /// sums[row · kFloatLanes + lane] = or, with `add`, += them. rows: up to 15, else as many whole tiles as hold them are written.
   /// `next`: as many weights that will be asked for next, or null.

@@ -345,22 +345,25 @@ void linear_gated(ComputePool& pool, LinearScratch& scratch, const LinearInput& 
                   const GatedOut& out) {
   PM_CHECK(gate.out == up.out && gate.in == up.in);
   PM_CHECK(!out.quantized || (out.quantized.rows() == x.rows && out.quantized.cols() == gate.out));
+  PM_CHECK(!out.rounded || (out.rounded.rows() == x.rows && out.rounded.cols() == gate.out));
+  if (x.rows == 0) return;
   check_input(gate, x);
   check_input(up, x);
-  if (x.rows == 0) return;
   const LinearKernels& kernels = gate.kernels();
   const bool paired = gate.source_dtype == up.source_dtype && multiplied_in_pairs(gate, x);
   const PackedWeight* const both[] = {&gate, &up};
   AtOnce together = at_once(both, x.rows);
   together.units = std::max<int64_t>(1, together.units / 2);
   const auto sums_of = [](Scratch& memory, int64_t n) { return memory.sums + n * kRowChunkMost * kUnit; };
-  const auto finish = [&](int64_t unit, Rows rows, float* values, const float* up_values) {
+  const auto finish = [&](int64_t unit, Rows rows, float* const sums, const float* up_values) {
     const int64_t begin = unit * kUnit, count = std::min(kUnit, gate.out - begin);
+    float* values = sums;
     for (int64_t row = rows.begin; row < rows.end; ++row, values += kUnit, up_values += kUnit) {
       kernels.silu_mul(values, up_values, kUnit);
       if (out.floats != nullptr) std::copy_n(values, count, out.floats + row * out.floats_stride + begin);
       if (out.quantized) kernels.quantize(values, 1, out.quantized.block(row, unit), 1);
     }
+    if (out.rounded) round_part(kernels, sums, kUnit, rows.count(), count, out.rounded, rows.begin, begin);
   };
   for_units(pool, scratch, units_of(gate), x.rows, together, [&](int64_t begin, int64_t end, Rows rows, Scratch& memory) {
     for (; begin < end; begin = std::min(end, begin + together.units)) {
@@ -394,17 +397,33 @@ void quantize_rows(ComputePool& pool, Isa isa, const float* x, int64_t x_stride,
   });
 }
 
-void round_rows(ComputePool& pool, const LinearKernels& kernels, const float* x, int64_t x_stride, const RoundedRows& to) {
+void round_part(const LinearKernels& kernels, const float* x, int64_t x_stride, int64_t rows, int64_t cols, const RoundedRows& to, int64_t row,
+                int64_t col) {
   const auto round = kernels.floats[static_cast<int>(DType::bf16)].round;
   PM_CHECK(round != nullptr, "{} has no products by tiles", to_string(kernels.isa));
-  // Cut along k, so that few long rows are spread too. Fewer rows than a tile has are as many there; one row of some 4,096 elements is a task.
+  constexpr int64_t kRows = RoundedRows::kTileRows, kCols = RoundedRows::kTileCols, kRowBytes = kCols * 2;
+  const int64_t piece = RoundedRows::piece_tiles(to.cols()), row_end = row + rows, col_end = col + cols;
+  for (int64_t count; row < row_end; row += count, x += count * x_stride) {
+    const int64_t row_tile = row / kRows, within = row % kRows;
+    count = std::min(kRows - within, row_end - row);
+    // Fewer rows than a tile has are as many there.
+    const int64_t padded = row + count == to.rows() && to.rows() >= kRows ? kRows - within : count;
+    for (int64_t at = col, end; at < col_end; at = end) {
+      const int64_t tile = at / kCols;
+      end = std::min(col_end, (tile / piece + 1) * piece * kCols);
+      round(x + at - col, x_stride, count, padded, end - at, to.tile(row_tile, tile) + within * kRowBytes, to.stride(row_tile));
+    }
+  }
+}
+
+void round_rows(ComputePool& pool, const LinearKernels& kernels, const float* x, int64_t x_stride, const RoundedRows& to) {
+  // Cut along k, so that few long rows are spread too; one row of some 4,096 elements is a task.
   constexpr int64_t kRows = RoundedRows::kTileRows;
-  const int64_t tiles = RoundedRows::col_tiles(to.cols()), piece = RoundedRows::piece_tiles(to.cols()), pieces = (tiles + piece - 1) / piece, padded = std::min(kRows, to.rows());
+  const int64_t piece = RoundedRows::piece_tiles(to.cols()) * RoundedRows::kTileCols, pieces = (to.cols() + piece - 1) / piece;
   pool.run_ranges(RoundedRows::row_tiles(to.rows()) * pieces, std::max<int64_t>(4, 16 / to.rows()), [&](int64_t begin, int64_t end, int) {
     for (int64_t item = begin; item < end; ++item) {
-      const int64_t row_tile = item / pieces, row = row_tile * kRows, tile = item % pieces * piece;
-      round(x + row * x_stride, x_stride, std::min(kRows, to.rows() - row), padded, to.cols(), tile, std::min(tiles, tile + piece),
-            to.tile(row_tile, tile), to.stride(row_tile));
+      const int64_t row = item / pieces * kRows, col = item % pieces * piece;
+      round_part(kernels, x + row * x_stride + col, x_stride, std::min(kRows, to.rows() - row), std::min(piece, to.cols() - col), to, row, col);
     }
   });
 }

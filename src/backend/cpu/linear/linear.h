@@ -56,11 +56,12 @@ class LinearScratch {
 /// All parts in one phase (q, k and v together). The weights are of one ISA and share `in`.
 void linear(ComputePool& pool, LinearScratch& scratch, const LinearInput& x, std::span<const LinearPart> parts);
 
-/// Where act(gate) · up goes: as f32, as int8 rows for the next product, or both.
+/// Where act(gate) · up goes: as f32 and in the forms that the next product wants.
 struct GatedOut {
   float* floats = nullptr;  // [rows, ffn], rows floats_stride apart
   int64_t floats_stride = 0;
   QuantizedRows quantized;  // [rows, ffn]; ffn is a multiple of 32
+  RoundedRows rounded;      // [rows, ffn]
 };
 
 /// out = silu(x · gateᵀ) · (x · upᵀ) in one phase.
@@ -74,7 +75,13 @@ void quantize_blocks(Isa isa, const float* x, int64_t blocks, QuantBlock* to, in
 /// All of x [to.rows(), to.cols()], rows x_stride apart, as a phase of its own.
 void quantize_rows(ComputePool& pool, Isa isa, const float* x, int64_t x_stride, const QuantizedRows& to);
 
-/// The rows of x as weights of a table with tiles want them where wants_rounded(); a phase of its own.
+/// Rounds a part of a matrix, x [rows, cols], rows x_stride apart, for weights of a table with tiles: into `to` from `row` and `col` on. col and, where
+/// the part does not end with the rows, cols are multiples of 32. With the matrix's last row come the zeros that fill its tile up. For ops
+/// that make rows in cache: a tile's rows lie side by side, so many at once are better than one.
+void round_part(const LinearKernels& kernels, const float* x, int64_t x_stride, int64_t rows, int64_t cols, const RoundedRows& to, int64_t row,
+                int64_t col);
+
+/// All of x [to.rows(), to.cols()], rows x_stride apart, as a phase of its own.
 void round_rows(ComputePool& pool, const LinearKernels& kernels, const float* x, int64_t x_stride, const RoundedRows& to);
 
 }  // namespace pagemill

@@ -87,8 +87,8 @@ struct Input {
       x.rounded = RoundedRows(rounded_memory.data(), rows, cols);
       for (int64_t row = 0; row < rows; row += 16)
         for (int64_t tile = 0; tile < RoundedRows::col_tiles(cols); ++tile)
-          bf16.round(floats.data() + row * cols, cols, std::min<int64_t>(16, rows - row), std::min<int64_t>(16, rows), cols, tile, tile + 1,
-                     x.rounded.tile(row / 16, tile), x.rounded.stride(row / 16));
+          bf16.round(floats.data() + row * cols + tile * 32, cols, std::min<int64_t>(16, rows - row), std::min<int64_t>(16, rows),
+                     std::min<int64_t>(32, cols - tile * 32), x.rounded.tile(row / 16, tile), x.rounded.stride(row / 16));
     }
     if (cols % 32 != 0) return;
     memory.resize(QuantizedRows::bytes(rows, cols));
@@ -422,6 +422,28 @@ TEST_F(Linear, RowsRoundedAsAPhaseEqualThoseOfOneTask) {
   }
 }
 
+TEST_F(Linear, RowsRoundedInPartsEqualThoseOfAPhase) {
+  SplitMix64 random(9);
+  for (const TileTables& tables : tile_tables()) {
+    const LinearKernels& kernels = *tables.tiles;
+    for (const int64_t in : {32, 40, 544, 4104}) {
+      for (const int64_t rows : {1, 3, 16, 37, 50}) {
+        const Input expected(random_rows(rows, in, 2), rows, in, kernels);
+        Bytes memory(expected.rounded_memory.size(), std::byte{0xff});
+        const RoundedRows to(memory.data(), rows, in);
+        for (int64_t row = 0, count; row < rows; row += count) {
+          count = std::min(rows - row, 1 + static_cast<int64_t>(random.below(20)));
+          for (int64_t col = 0, width; col < in; col += width) {
+            width = std::min(in - col, 32 * (1 + static_cast<int64_t>(random.below(40))));
+            round_part(kernels, expected.floats.data() + row * in + col, in, count, width, to, row, col);
+          }
+        }
+        EXPECT_EQ(memory, expected.rounded_memory) << rows << " rows of " << in;
+      }
+    }
+  }
+}
+
 TEST_F(Linear, ManyUnitsInATaskEqualOneAlone) {
   // One thread takes four units of 36 (two of the gated product) at once, three take each alone; both in several pieces along k.
   const int64_t out = 1130, in = 1088, rows = 37;
@@ -493,22 +515,26 @@ TEST_F(Linear, FewRowsInLongTasksEqualEightRows) {
 TEST_F(Linear, GatedProductEqualsItsParts) {
   for (const LinearKernels* kernels : tables()) {
     // One row and three of one type: gate and up are multiplied side by side.
-    for (const auto& [rows, up_type, ffn] : {std::tuple<int64_t, DType, int64_t>{1, DType::q5_0, 96}, {9, DType::q5_0, 96}, {33, DType::q5_0, 96}, {1, DType::q4_k, 1440}, {3, DType::q4_k, 96}}) {
+    for (const auto& [rows, up_type, ffn] : {std::tuple<int64_t, DType, int64_t>{1, DType::q5_0, 96}, {9, DType::q5_0, 96}, {33, DType::q5_0, 96}, {1, DType::q4_k, 1440}, {3, DType::q4_k, 96},
+                                             {3, DType::q4_k, 72}, {530, DType::q4_k, 40}}) {
       const int64_t in = 256;
       const Input input(random_rows(rows, in, 1), rows, in, *kernels);
       const auto gate = pack(DType::q4_k, random_matrix(DType::q4_k, ffn, in, 2), ffn, in, *kernels);
       const auto up = pack(up_type, random_matrix(up_type, ffn, in, 3), ffn, in, *kernels);
       const Floats g = multiply(input, *gate), u = multiply(input, *up);
       Floats got(g.size());
-      Bytes memory(QuantizedRows::bytes(rows, ffn));
-      const QuantizedRows quantized(memory.data(), rows, ffn);
-      linear_gated(pool_, scratch_, input.x, *gate, *up, {got.data(), ffn, quantized});
+      Bytes memory(ffn % 32 == 0 ? QuantizedRows::bytes(rows, ffn) : 0), rounded_memory(rounds(*kernels, DType::bf16) ? RoundedRows::bytes(rows, ffn) : 0, std::byte{0xff});
+      GatedOut out{.floats = got.data(), .floats_stride = ffn, .quantized = {}, .rounded = {}};
+      if (!memory.empty()) out.quantized = QuantizedRows(memory.data(), rows, ffn);
+      if (!rounded_memory.empty()) out.rounded = RoundedRows(rounded_memory.data(), rows, ffn);
+      linear_gated(pool_, scratch_, input.x, *gate, *up, out);
       for (size_t i = 0; i < g.size(); ++i) {
         const double expected = double{g[i]} / (1 + std::exp(-double{g[i]})) * u[i];
         ASSERT_NEAR(got[i], expected, 1e-6 * std::fabs(expected) + 1e-30) << name_of(*kernels);
       }
       const Input again(got, rows, ffn, *kernels);
       EXPECT_EQ(memory, again.memory) << name_of(*kernels);
+      EXPECT_EQ(rounded_memory, again.rounded_memory) << name_of(*kernels) << ' ' << rows << " rows of " << ffn;
     }
   }
 }

@@ -49,13 +49,13 @@ void bf16_dequantize(const std::byte* group, int lane, int64_t in, float* row) {
 
 /// FloatKernels::round.
 template <class V, class T>
-void round_tiles(const float* x, int64_t x_stride, int64_t rows, int64_t padded, int64_t in, int64_t begin, int64_t end, std::byte* to, int64_t stride) {
+void round_tiles(const float* x, int64_t x_stride, int64_t rows, int64_t padded, int64_t cols, std::byte* to, int64_t stride) {
   constexpr int64_t kCols = RoundedRows::kTileCols;
-  for (int64_t tile = begin; tile < end; ++tile, to += stride * static_cast<int64_t>(RoundedRows::kTileBytes)) {
-    const int64_t count = in - tile * kCols < kCols ? in - tile * kCols : kCols;
+  for (; cols > 0; cols -= kCols, x += kCols, to += stride * static_cast<int64_t>(RoundedRows::kTileBytes)) {
+    const int64_t count = cols < kCols ? cols : kCols;
     for (int64_t row = 0; row < padded; ++row) {
       float last[kCols] = {};
-      const float* from = x + row * x_stride + tile * kCols;
+      const float* from = x + row * x_stride;
       if (row >= rows || count < kCols) {
         if (row < rows) std::memcpy(last, from, static_cast<size_t>(count) * sizeof(float));
         from = last;
