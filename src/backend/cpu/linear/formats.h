@@ -153,8 +153,9 @@ struct PlainQuads {
   }
 };
 
-/// How blocks of a type are multiplied; types that agree in it share their tiles. `Depth`: quads_per_widening.
-template <int Depth, bool Signed, bool Halves, bool HasM, bool HasFix, bool HasMins>
+/// How blocks of a type are multiplied; types that agree in it share their tiles. `Depth`: quads_per_widening. `Zero`: what sums of vpdpbusd begin
+/// with, - Zero · Σ x, so that the zero point costs no operation of each cell.
+template <int Depth, bool Signed, bool Halves, bool HasM, bool HasFix, bool HasMins, int Zero>
 struct Kind {
   static constexpr int depth = Depth;
   static constexpr bool is_signed = Signed;  // codes are signed bytes: magnitudes are multiplied, x takes the sign
@@ -162,14 +163,19 @@ struct Kind {
   static constexpr bool has_m = HasM;        // a term for the codes' zero point or the block's minimum
   static constexpr bool has_fix = HasFix;    // one for the zero point, in whole numbers
   static constexpr bool has_mins = HasMins;  // one for the minima of the halves
+  static constexpr int zero = Zero;
 };
 template <class V, class Fmt>
 constexpr auto kind_of() {
-  constexpr bool has_m = Fmt::scales == Scales::dm32 || Fmt::scales == Scales::k32 || Fmt::scales == Scales::k16m ||
-                         (Fmt::scales == Scales::d32 && (Fmt::zero != 0 || (is_signed(Fmt::bits) && V::kVnni)));
-  constexpr int deepest = quads_per_widening(Fmt::bits), depth = Fmt::halves && deepest > 4 ? 4 : deepest;
-  return Kind<V::kVnni ? 0 : depth, !V::kVnni && is_signed(Fmt::bits), Fmt::halves, has_m, Fmt::scales == Scales::k16,
-              Fmt::scales == Scales::k16m>{};
+  constexpr bool is_d32 = Fmt::scales == Scales::d32, is_k16 = Fmt::scales == Scales::k16, is_k16m = Fmt::scales == Scales::k16m;
+  constexpr bool has_minimum = Fmt::scales == Scales::dm32 || Fmt::scales == Scales::k32 || is_k16m;
+  constexpr int zero = is_signed(Fmt::bits) ? signed_bias<V>() : Fmt::zero;
+  if constexpr (V::kVnni) {
+    return Kind<0, false, Fmt::halves, has_minimum, false, is_k16m, zero>{};
+  } else {
+    constexpr int deepest = quads_per_widening(Fmt::bits), depth = Fmt::halves && deepest > 4 ? 4 : deepest;
+    return Kind<depth, is_signed(Fmt::bits), Fmt::halves, has_minimum || (is_d32 && zero != 0), is_k16, is_k16m, 0>{};
+  }
 }
 template <class V, class Fmt>
 using KindOf = decltype(kind_of<V, Fmt>());
@@ -177,26 +183,31 @@ using KindOf = decltype(kind_of<V, Fmt>());
 /// The scales of one block of one group as operands. value · x summed over the block is
 ///   whole:  s · x.scale · Σ code·x + m · x.scaled_sum
 ///   halves: s · x.scale · (Σ_h sc[h] · Σ code·x + fix · half_sum) + m · x.scale · (mins · half_sum)
+/// With vpdpbusd `code` is less its zero point already, and the scales of halves are f32 with s in them: 32-bit multiplications are slow.
+///   halves: x.scale · Σ_h sh[h] · Σ code·x + m · x.scale · (mins · half_sum)
 template <class V, class K>
 struct BlockScales {
-  typename V::F s, m;
+  static constexpr bool kFloatHalves = V::kVnni && K::halves;
+  typename V::F s, m, sh[2];
   typename V::I sc[2], fix, mins;
 
   // In a panel: the fields that there are, one vector each.
-  static constexpr int kPanelVectors = 1 + K::has_m + (K::halves ? 2 : 0) + K::has_fix + K::has_mins;
+  static constexpr int kPanelVectors = !kFloatHalves + K::has_m + (K::halves ? 2 : 0) + K::has_fix + K::has_mins;
   PM_INLINE void to_panel(std::byte* at) const {
     constexpr int kVector = 4 * V::kLanes;
-    V::store_f(at, s);
+    V::store_f(at, kFloatHalves ? sh[0] : s);
+    if constexpr (kFloatHalves) V::store_f(at += kVector, sh[1]);
     if constexpr (K::has_m) V::store_f(at += kVector, m);
-    if constexpr (K::halves) V::store(at += kVector, sc[0]), V::store(at += kVector, sc[1]);
+    if constexpr (K::halves && !kFloatHalves) V::store(at += kVector, sc[0]), V::store(at += kVector, sc[1]);
     if constexpr (K::has_fix) V::store(at += kVector, fix);
     if constexpr (K::has_mins) V::store(at += kVector, mins);
   }
   PM_INLINE void from_panel(const std::byte* at) {
     constexpr int kVector = 4 * V::kLanes;
-    s = V::load_f(at);
+    (kFloatHalves ? sh[0] : s) = V::load_f(at);
+    if constexpr (kFloatHalves) sh[1] = V::load_f(at += kVector);
     if constexpr (K::has_m) m = V::load_f(at += kVector);
-    if constexpr (K::halves) sc[0] = V::load(at += kVector), sc[1] = V::load(at += kVector);
+    if constexpr (K::halves && !kFloatHalves) sc[0] = V::load(at += kVector), sc[1] = V::load(at += kVector);
     if constexpr (K::has_fix) fix = V::load(at += kVector);
     if constexpr (K::has_mins) mins = V::load(at += kVector);
   }
@@ -207,21 +218,20 @@ template <class V>
 PM_INLINE inline typename V::I pair16(typename V::I low, typename V::I high) {
   return V::bit_or(V::bit_and(low, V::set32(0xffff)), V::template shift32_left<16>(high));
 }
-/// What Σ code·x of a half is multiplied with: 16-bit pairs where those are 16-bit sums, else a 32-bit number.
-template <class V>
-PM_INLINE inline typename V::I half_scale(typename V::I scale) {
-  if constexpr (V::kVnni) return scale;
-  return pair16<V>(scale, scale);
+/// What Σ code·x of a half is multiplied with, from a 32-bit number: a pair, since those are 16-bit sums, or f32 with vpdpbusd.
+template <class V, class K>
+PM_INLINE inline void set_half_scale(typename V::I scale, int half, BlockScales<V, K>& to) {
+  if constexpr (BlockScales<V, K>::kFloatHalves) to.sh[half] = V::mul(to.s, V::to_float(scale));
+  else to.sc[half] = pair16<V>(scale, scale);
 }
 
 template <class V, class Fmt>
 PM_INLINE inline void load_scales(const std::byte* header, int64_t block, BlockScales<V, KindOf<V, Fmt>>& to) {
   constexpr int R = V::kLanes;
-  constexpr int kZero = is_signed(Fmt::bits) ? signed_bias<V>() : Fmt::zero;
   const std::byte* at = header + static_cast<size_t>(Fmt::super ? block / 8 : block) * Layout<V, Fmt>::kEntryBytes;
   to.s = V::lanes_f16(at);
   if constexpr (Fmt::scales == Scales::dm32) to.m = V::lanes_f16(at + 2 * R);
-  if constexpr (Fmt::scales == Scales::d32 && KindOf<V, Fmt>::has_m) to.m = V::mul(to.s, V::set_f(-static_cast<float>(kZero)));
+  if constexpr (Fmt::scales == Scales::d32 && KindOf<V, Fmt>::has_m) to.m = V::mul(to.s, V::set_f(-static_cast<float>(Fmt::zero)));
   const std::byte* packed = at + (Fmt::scales == Scales::k16 ? 2 : 4) * R + block % 8 * 2 * R;
   if constexpr (Fmt::scales == Scales::k32) {
     to.s = V::mul(to.s, V::to_float(V::lanes_u8(packed)));
@@ -229,14 +239,14 @@ PM_INLINE inline void load_scales(const std::byte* header, int64_t block, BlockS
   }
   if constexpr (Fmt::scales == Scales::k16) {
     const auto first = V::lanes_i8(packed), second = V::lanes_i8(packed + R);
-    to.sc[0] = half_scale<V>(first);
-    to.sc[1] = half_scale<V>(second);
-    to.fix = V::mul16(pair16<V>(first, second), V::set16(-Fmt::zero));
+    set_half_scale(first, 0, to);
+    set_half_scale(second, 1, to);
+    if constexpr (KindOf<V, Fmt>::has_fix) to.fix = V::mul16(pair16<V>(first, second), V::set16(-Fmt::zero));
   }
   if constexpr (Fmt::scales == Scales::k16m) {
     const auto first = V::lanes_u8(packed), second = V::lanes_u8(packed + R);
-    to.sc[0] = half_scale<V>(V::bit_and(first, V::set8(15)));
-    to.sc[1] = half_scale<V>(V::bit_and(second, V::set8(15)));
+    set_half_scale(V::bit_and(first, V::set8(15)), 0, to);
+    set_half_scale(V::bit_and(second, V::set8(15)), 1, to);
     to.mins = V::bit_and(V::template shift16<-4>(pair16<V>(first, second)), V::set8(15));
     to.m = V::mul(V::lanes_f16(at + 2 * R), V::set_f(-1));
   }

@@ -140,10 +140,10 @@ struct ValueScales {
     if constexpr (!K::halves) {
       scale[0] = scale[1] = from.s;
       if constexpr (K::has_m) offset[0] = offset[1] = from.m;
-      else offset[0] = offset[1] = V::zero_f();
+      else offset[0] = offset[1] = V::mul(from.s, V::set_f(-static_cast<float>(K::zero)));
     } else {
       unroll<2>([&](auto half) PM_INLINE {
-        scale[half] = V::mul(from.s, V::to_float(from.sc[half]));
+        scale[half] = from.sh[half];
         if constexpr (K::has_mins) offset[half] = V::mul(from.m, V::to_float(V::bit_and(V::template shift32_right<16 * half>(from.mins), V::set32(0xffff))));
         else offset[half] = V::mul(scale[half], V::set_f(-static_cast<float>(Fmt::zero)));
       });

@@ -10,15 +10,36 @@
 
 namespace pagemill::linear_detail {
 
-/// part += or, on the first quad of a run, = the quad's products.
+/// What a block's sum is before the scale of its row of x: f32 where the scales of halves are.
+template <class V, bool Floats>
+struct SumType {
+  using Type = typename V::I;
+};
+template <class V>
+struct SumType<V, true> {
+  using Type = typename V::F;
+};
+template <class V, class K>
+using BlockSum = typename SumType<V, BlockScales<V, K>::kFloatHalves>::Type;
+
+/// What vpdpbusd adds a block's (half's) products to: - zero · Σ x.
 template <class V, class K, int J>
-PM_INLINE inline void add_quad(typename V::I w, typename V::I magnitude, typename V::I x, const BlockScales<V, K>& scales,
-                               typename V::I& part, typename V::I& sum) {
+PM_INLINE inline typename V::I first_sum(const QuantBlock& x) {
+  if constexpr (K::zero == 0) return V::zero();
+  // half_sum is a pair of 16-bit numbers; a half takes its own.
+  constexpr uint32_t minus = static_cast<uint16_t>(-K::zero), pair = !K::halves ? minus | minus << 16 : J == 0 ? minus : minus << 16;
+  return V::dot16(V::broadcast(x.half_sum), V::set32(static_cast<int>(pair)));
+}
+
+/// part += or, on the first quad of a run, = the quad's products. first: what a run of vpdpbusd begins with.
+template <class V, class K, int J>
+PM_INLINE inline void add_quad(typename V::I w, typename V::I magnitude, typename V::I x, const BlockScales<V, K>& scales, typename V::I first,
+                               typename V::I& part, BlockSum<V, K>& sum) {
   if constexpr (V::kVnni) {
-    part = V::dot8(J % (K::halves ? 4 : 8) == 0 ? V::zero() : part, w, x);
+    part = V::dot8(J % (K::halves ? 4 : 8) == 0 ? first : part, w, x);
     if constexpr (!K::halves && J == 7) sum = part;
-    if constexpr (K::halves && J == 3) sum = V::mul32(part, scales.sc[0]);
-    if constexpr (K::halves && J == 7) sum = V::add32(sum, V::mul32(part, scales.sc[1]));
+    if constexpr (K::halves && J == 3) sum = V::mul(V::to_float(part), scales.sh[0]);
+    if constexpr (K::halves && J == 7) sum = V::fma(V::to_float(part), scales.sh[1], sum);
   } else {
     auto pairs = K::is_signed ? V::mul_pairs(magnitude, V::sign8(x, w)) : V::mul_pairs(w, x);
     if constexpr (J % K::depth != 0) pairs = V::add16(part, pairs);
@@ -33,7 +54,7 @@ PM_INLINE inline void add_quad(typename V::I w, typename V::I magnitude, typenam
 /// sum[g][c] = Σ over the block of code · x, times the scales of its halves where the type has them. q[g] points at the quads.
 template <class V, class K, class Quads, int Groups, int Columns>
 PM_INLINE inline void block_sums(const std::byte* const (&q)[Groups], const QuantBlock* x, const BlockScales<V, K> (&scales)[Groups],
-                                 typename V::I (&sum)[Groups * Columns]) {
+                                 BlockSum<V, K> (&sum)[Groups * Columns]) {
   using I = typename V::I;
   I part[Groups * Columns];
   unroll<8>([&](auto quad) PM_INLINE {
@@ -46,18 +67,21 @@ PM_INLINE inline void block_sums(const std::byte* const (&q)[Groups], const Quan
     unroll<Columns>([&](auto column) PM_INLINE {
       constexpr int c = column;
       const I b = V::broadcast(x[c].q + 4 * j);
-      add_quad<V, K, j>(w[0], magnitude[0], b, scales[0], part[c], sum[c]);
-      if constexpr (Groups == 2) add_quad<V, K, j>(w[1], magnitude[1], b, scales[1], part[Columns + c], sum[Columns + c]);
+      I first{};
+      if constexpr (V::kVnni && j % (K::halves ? 4 : 8) == 0) first = first_sum<V, K, j>(x[c]);
+      add_quad<V, K, j>(w[0], magnitude[0], b, scales[0], first, part[c], sum[c]);
+      if constexpr (Groups == 2) add_quad<V, K, j>(w[1], magnitude[1], b, scales[1], first, part[Columns + c], sum[Columns + c]);
     });
   });
 }
 
 /// acc += the block's contribution of one cell, in the order that the header of this file promises.
 template <class V, class K>
-PM_INLINE inline void apply_scales(const BlockScales<V, K>& scales, const QuantBlock& x, typename V::I sum, typename V::F& acc) {
+PM_INLINE inline void apply_scales(const BlockScales<V, K>& scales, const QuantBlock& x, BlockSum<V, K> sum, typename V::F& acc) {
   const auto x_scale = V::broadcast_f(&x.scale);
   if constexpr (K::has_fix) sum = V::add32(sum, V::dot16(V::broadcast(x.half_sum), scales.fix));
-  acc = V::fma(scales.s, V::mul(V::to_float(sum), x_scale), acc);
+  if constexpr (BlockScales<V, K>::kFloatHalves) acc = V::fma(sum, x_scale, acc);
+  else acc = V::fma(scales.s, V::mul(V::to_float(sum), x_scale), acc);
   if constexpr (K::has_mins) {
     acc = V::fma(scales.m, V::mul(V::to_float(V::dot16(V::broadcast(x.half_sum), scales.mins)), x_scale), acc);
   } else if constexpr (K::has_m) {
@@ -91,7 +115,7 @@ void direct_tile(const std::byte* const* groups, int64_t in, const QuantBlock* x
       ahead[g] += kAsked;
       load_scales<V, Fmt>(groups[g], block, scales[g]);
     });
-    typename V::I sum[Groups * Columns];
+    BlockSum<V, K> sum[Groups * Columns];
     block_sums<V, K, PackedQuads<V, Fmt::bits>, Groups, Columns>(q, x, scales, sum);
     unroll<Columns>([&](auto column) PM_INLINE {
       constexpr int c = column;
@@ -159,7 +183,7 @@ void panel_tile(const std::byte* panel, size_t panel_bytes, int64_t blocks, cons
       q[g] = panel + g * panel_bytes;
       scales[g].from_panel(q[g] + 8 * 4 * V::kLanes);
     });
-    typename V::I sum[Groups * Columns];
+    BlockSum<V, K> sum[Groups * Columns];
     block_sums<V, K, PlainQuads<V>, Groups, Columns>(q, x, scales, sum);
     unroll<Columns>([&](auto column) PM_INLINE {
       constexpr int c = column;

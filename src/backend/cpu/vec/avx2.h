@@ -43,7 +43,6 @@ struct Avx2 {
   static I mul16(I a, I b) { return _mm256_mullo_epi16(a, b); }
   static I dot16(I a, I b) { return _mm256_madd_epi16(a, b); }
   static I add32(I a, I b) { return _mm256_add_epi32(a, b); }
-  static I mul32(I a, I b) { return _mm256_mullo_epi32(a, b); }
   template <int By>
   static I shift32_left(I a) {
     return _mm256_slli_epi32(a, By);

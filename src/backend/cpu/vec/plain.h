@@ -102,9 +102,6 @@ struct Plain {
   static I add32(const I& a, const I& b) {
     return map32([&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(get32(a, i)) + static_cast<uint32_t>(get32(b, i))); });
   }
-  static I mul32(const I& a, const I& b) {
-    return map32([&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(get32(a, i)) * static_cast<uint32_t>(get32(b, i))); });
-  }
   template <int By>
   static I shift32_left(const I& a) {
     return map32([&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(get32(a, i)) << By); });
