@@ -49,7 +49,7 @@ void GpuFlags::declare(CLI::App& command, const std::string& group) {
   command.add_option("--gpu-memory-utilization", memory_utilization, "Share of a GPU's memory that may be in use; without a meaning on the CPU")
       ->check(CLI::Range(0.01, 1.0))->capture_default_str()->group(group);
   command.add_flag("--enforce-eager", enforce_eager, "Without CUDA graphs; without a meaning on the CPU")->group(group);
-  command.add_flag("--deterministic", deterministic, "The same bits whatever else runs, on a GPU and with --isa amx, where prompts are slower for it; on other CPUs that always holds")->group(group);
+  command.add_flag("--deterministic", deterministic, "The same bits whatever else runs, on a GPU and on a CPU with AMX, where prompts are slower for it; on other CPUs that always holds")->group(group);
   command.add_option("--cuda-arch", cuda_arch, "Run the kernels of an older GPU: 80 = those without Hopper's instructions; 0 = the GPU's own")
       ->type_name("N")->check(CLI::IsMember({0, 80, 86, 89, 90, 120}))->capture_default_str()->group(group);
 }

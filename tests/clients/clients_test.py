@@ -34,7 +34,7 @@ class Clients(unittest.TestCase):
         with tempfile.NamedTemporaryFile("w", suffix=".keys", delete=False) as keys:
             keys.write(f"{KEY} inference,metrics\n{LIMITED_KEY} inference max=1\n")
         cls.addClassCleanup(os.unlink, keys.name)
-        cls.server = Server([BINARY, "serve", "--port", "0", "--api-key-file", keys.name, "--max-model-len", "2048"], key=KEY)
+        cls.server = Server([BINARY, "serve", "--port", "0", "--api-key-file", keys.name, "--max-model-len", "2048", "--deterministic"], key=KEY)
         cls.addClassCleanup(cls.server.kill)
 
     def check(self, *command, **environment):

@@ -18,7 +18,7 @@ TEST_P(DefaultModelOnBackendTest, EveryWayOfRunningIsBitwiseTheSame) {
 INSTANTIATE_TEST_SUITE_P(Backends, DefaultModelOnBackendTest, testing::ValuesIn(shipped_backends()), [](const auto& each) { return each.param.name; });
 
 TEST(DefaultModelEngineTest, MakeEngineLoadsAndAnswers) {
-  auto engine = make_engine({.model = default_model_path(), .stop_tokens = {2}, .max_num_seqs = 8, .max_num_batched_tokens = 128}, std::move(*make_cpu_backend()));
+  auto engine = make_engine({.model = default_model_path(), .stop_tokens = {2}, .max_num_seqs = 8, .max_num_batched_tokens = 128}, std::move(*make_cpu_backend("auto", 0, true)));
   double last = 0;
   const auto loaded = wait_until_loaded(*engine, [&](const EngineStats& stats) {
     EXPECT_GE(stats.load_progress, last);
@@ -62,7 +62,7 @@ TEST(DefaultModelEngineTest, MakeEngineLoadsAndAnswers) {
 TEST(DefaultModelEngineTest, ALengthThatDoesNotFitNamesTheOneThatWould) {
   auto engine = make_engine({.model = default_model_path(), .max_model_len = 8192, .max_num_seqs = 8, .max_num_batched_tokens = 128,
                              .kv_cache_memory_bytes = 64u << 20},
-                            std::move(*make_cpu_backend()));
+                            std::move(*make_cpu_backend("auto", 0, true)));
   const auto loaded = wait_until_loaded(*engine);
   ASSERT_FALSE(loaded);
   EXPECT_EQ(loaded.error().code, ErrorCode::out_of_memory) << loaded.error().message;

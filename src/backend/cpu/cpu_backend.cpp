@@ -41,7 +41,7 @@ WantedForms CpuBackend::wanted_forms(int64_t rows, int64_t cols) const {
 
 RowCache::Sizes CpuBackend::form_sizes(int64_t rows, int64_t quantized_cols, int64_t rounded_cols) const {
   // Where quantised weights have bf16 panels, more rows than the vector kernels take need no int8 form.
-  return {.quantized_rows = matrices_.takes_bf16_panels(rows) ? kPanelRows - 1 : rows, .quantized_cols = quantized_cols, .rounded_rows = rows, .rounded_cols = rounded_cols};
+  return {.quantized_rows = matrices_.takes_bf16_panels(rows) ? kBf16PanelRows - 1 : rows, .quantized_cols = quantized_cols, .rounded_rows = rows, .rounded_cols = rounded_cols};
 }
 
 Result<void> CpuBackend::reserve_forms() {

@@ -41,11 +41,7 @@ std::vector<Isa> available_isas() {
   return list;
 }
 
-Isa best_isa() {
-  std::vector<Isa> list = available_isas();
-  std::erase(list, Isa::amx);
-  return list.back();
-}
+Isa best_isa() { return available_isas().back(); }
 
 Result<Isa> parse_isa(std::string_view name) {
   if (name == "auto") return best_isa();

@@ -32,7 +32,7 @@ bool isa_available(Isa isa);
 /// Those of this CPU, narrowest first; never empty.
 std::vector<Isa> available_isas();
 
-/// What "auto" takes: the widest of this CPU, but never amx, which does not pay everywhere yet (docs/kernels.md).
+/// What "auto" takes: the widest of this CPU.
 Isa best_isa();
 
 /// "auto" gives best_isa(). The error names the flag, says what is missing and lists what this CPU has.

@@ -19,6 +19,8 @@ namespace pagemill {
 inline constexpr int64_t kPanelBlocks = 16;
 /// From so many rows on a quantised weight is unpacked once into a panel; below, straight from its packed form for each eight rows.
 inline constexpr int64_t kPanelRows = 24;
+/// From so many on, where the ISA has them, into one of bf16 for tiles: it costs more to unpack, and is as fast as vectors at about this number.
+inline constexpr int64_t kBf16PanelRows = 48;
 /// Bytes of one group's panel, at most: 16 lanes · 4 bytes · (8 vectors + 5 of scales) · kPanelBlocks.
 inline constexpr size_t kPanelGroupBytes = 16 * 4 * 13 * static_cast<size_t>(kPanelBlocks);
 
@@ -86,7 +88,7 @@ struct LinearKernels {
   void (*silu_mul)(float* gate, const float* up, int64_t n) = nullptr;
 
   /// Whether so many rows of a quantised weight go through bf16 panels.
-  bool takes_bf16_panels(int64_t rows) const { return bf16_panels && rows >= kPanelRows; }
+  bool takes_bf16_panels(int64_t rows) const { return bf16_panels && rows >= kBf16PanelRows; }
 };
 
 /// The table of an ISA; runs only where isa_available(isa). deterministic: a row's value depends on no other row with any type of weights. All are

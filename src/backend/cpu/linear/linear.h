@@ -4,7 +4,7 @@
 // Numerics: a quantised weight is multiplied with rows rounded to int8 per 32 elements (QuantizedRows), exactly inside a block of
 //   32 and in f32 from block to block, ascending; 16-bit and f32 weights with f32 rows, k ascending, but bf16 ones on Isa::amx with
 //   rows rounded to bf16, in the order of that ISA's instruction. The value of an output
-//   depends on its own row, the weight and the ISA: not on how many rows there are, nor on threads. One exception: kPanelRows and more
+//   depends on its own row, the weight and the ISA: not on how many rows there are, nor on threads. One exception: kBf16PanelRows and more
 //   rows of a quantised weight whose table says bf16_panels (Isa::amx unless deterministic) are multiplied as a bf16 weight would be.
 #pragma once
 

@@ -241,9 +241,10 @@ TEST_F(Linear, EveryTypeAgainstDoublePrecision) {
         const Bytes bytes = random_matrix(type, out, in, 3);
         const auto weight = pack(type, bytes, out, in, *kernels);
         const Floats w = dequantized(type, bytes, out, in), bias = random_rows(1, out, 5);
-        for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 30}) {
-          // Below a panel's rows tables with tiles have the vector kernels of another table here.
-          if (rounds(*kernels, DType::bf16) && weight->is_quantized() && rows > 1 && rows < kPanelRows) continue;
+        for (const int64_t rows : {int64_t{1}, int64_t{2}, int64_t{3}, int64_t{4}, int64_t{5}, int64_t{6}, int64_t{7}, int64_t{8}, int64_t{9}, int64_t{30}, kBf16PanelRows + 2}) {
+          if (rows > kBf16PanelRows && !kernels->bf16_panels) continue;
+          // Below such a panel's rows tables with tiles have the vector kernels of another table here.
+          if (rounds(*kernels, DType::bf16) && weight->is_quantized() && rows > 1 && rows < kBf16PanelRows) continue;
           const Input input(random_rows(rows, in, 11), rows, in, *kernels);
           const Floats got = multiply(input, *weight, bias.data());
           for (int64_t row = 0; row < rows; ++row) {
@@ -315,8 +316,8 @@ TEST_F(Linear, ARowsValueDoesNotDependOnItsCompany) {
       const Floats most_together = multiply(Input(all, most, in, *kernels), *weight);
       for (const int64_t rows : counts) {
         if (rows > most) continue;
-        // Where panels are bf16 there are two values of a row: one for each number of rows below a panel's, one for each from there on.
-        const bool panel = kernels->bf16_panels && weight->is_quantized() && rows >= kPanelRows;
+        // Where panels are bf16 there are two values of a row: one for each number of rows below such a panel's, one for each from there on.
+        const bool panel = kernels->bf16_panels && weight->is_quantized() && rows >= kBf16PanelRows;
         const Floats together = multiply(Input(Floats(all.begin(), all.begin() + rows * in), rows, in, *kernels), *weight);
         ASSERT_EQ(std::memcmp(together.data(), (panel ? most_together : alone).data(), together.size() * sizeof(float)), 0)
             << name_of(*kernels) << ' ' << to_string(type) << ' ' << rows << " rows";
@@ -370,11 +371,11 @@ TEST_F(Linear, PanelsByTilesAgreeWithVectorsWithinTheirRounding) {
       const Bytes bytes = random_matrix(type, out, in, 31);
       const auto by_tiles = pack(type, bytes, out, in, *tables.tiles), invariant = pack(type, bytes, out, in, *tables.deterministic);
       const Floats w = dequantized(type, bytes, out, in);
-      for (const int64_t rows : {23, 24, 40, type == DType::q4_0 ? 600 : 33}) {
+      for (const int64_t rows : {kBf16PanelRows - 1, kBf16PanelRows, int64_t{64}, int64_t{type == DType::q4_0 ? 600 : 57}}) {
         const Input input(random_rows(rows, in, 37), rows, in, *tables.tiles);
         const Floats got = multiply(input, *by_tiles), expected = multiply(input, *invariant);
-        EXPECT_EQ(std::memcmp(got.data(), expected.data(), got.size() * sizeof(float)) == 0, bf16 || rows < kPanelRows) << to_string(type) << ' ' << rows << " rows";
-        if (bf16 || rows > 40) continue;
+        EXPECT_EQ(std::memcmp(got.data(), expected.data(), got.size() * sizeof(float)) == 0, bf16 || rows < kBf16PanelRows) << to_string(type) << ' ' << rows << " rows";
+        if (bf16 || rows > 64) continue;
         for (int64_t row = 0; row < rows; ++row) {
           for (int64_t n = 0; n < out; ++n) {
             const auto at = static_cast<size_t>(row * out + n);
