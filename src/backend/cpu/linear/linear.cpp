@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "backend/cpu/linear/task_plan.h"
 #include "base/check.h"
 
 namespace pagemill {
@@ -15,15 +16,9 @@ namespace {
 constexpr int64_t kUnit = 32;
 // Rows of x that a unit is multiplied with at once: its sums stay in the second-level cache. A bf16 panel, which costs more to unpack, serves more.
 constexpr int64_t kRowChunk = 256, kRowChunkMost = 512;
-// Below kPanelRows a task takes so many units at most, and with fewer rows than kPairRows, where memory is what is waited for, groups are multiplied two at a
-// time.
-constexpr int64_t kTaskUnits = 16;
-constexpr int64_t kPairRows = QuantizedRows::kTile;
+// What an item costs beside its rows (PhaseShape), about.
+constexpr int64_t kItemCost = 16, kItemCostOfBf16Panels = 32;
 constexpr int64_t kFloatSteps = 512;  // along k: 32 rows of 16 bits are then 32 KiB
-
-// Units that a task multiplies side by side by tiles, a piece of K after the other: what a piece needs of x is then read once into the second-level
-// cache. Vector units ask for x too slowly to gain by it.
-constexpr int64_t kUnitsTogether = 4;
 
 struct Scratch {
   alignas(64) float sums[kUnitsTogether * kRowChunkMost * kUnit];  // [rows][kUnit], of a task's units or of gate and up
@@ -169,7 +164,7 @@ const std::byte* bf16_weights(const Product& product, int64_t begin, int64_t ste
 /// The products of tiles [begin, begin + steps) along k. next: of the piece that follows, or null.
 void multiply_rounded(const Product& product, const LinearInput& x, Rows rows, int64_t begin, int64_t steps, const std::byte* next, Scratch& scratch) {
   // A chunk begins at a pair of tiles, and its sums have room for whole ones.
-  static_assert(kRowChunk % (2 * RoundedRows::kTileRows) == 0 && kRowChunkMost % kRowChunk == 0 && kFloatLanes == kUnit);
+  static_assert(kChunkStep % (2 * RoundedRows::kTileRows) == 0 && kRowChunkMost % kChunkStep == 0 && kFloatLanes == kUnit);
   // The last tile of rows is whole, with zeros, where others stand beside it in the matrix.
   const int64_t count = x.rows < RoundedRows::kTileRows ? rows.count() : RoundedRows::row_tiles(rows.count()) * RoundedRows::kTileRows;
   product.weight->kernels().floats[static_cast<int>(DType::bf16)].multiply_rounded(
@@ -245,39 +240,27 @@ void check_input(const PackedWeight& weight, const LinearInput& x) {
   }
 }
 
-/// What is better computed at once.
-struct AtOnce {
-  int64_t units = 1, rows = kRowChunk;
-};
-AtOnce at_once(std::span<const PackedWeight* const> weights, int64_t rows) {
-  AtOnce best;
+PhaseShape phase_of(const ComputePool& pool, std::span<const PackedWeight* const> weights, int64_t units, int64_t rows) {
+  PhaseShape phase{.units = units, .rows = rows, .threads = pool.threads(), .units_together = 1, .chunk_most = kRowChunk, .item_cost = kItemCost};
   for (const PackedWeight* weight : weights) {
+    // By tiles units are multiplied side by side, a piece of k after the other: what a piece needs of x is then read once into the second-level
+    // cache. Vector units ask for x too slowly to gain by it.
     if (!weight->wants_rounded(rows)) continue;
-    best.units = kUnitsTogether;
-    if (weight->is_quantized()) best.rows = kRowChunkMost;
+    phase.units_together = kUnitsTogether;
+    if (!weight->is_quantized()) continue;
+    phase.chunk_most = kRowChunkMost;
+    phase.item_cost = kItemCostOfBf16Panels;
   }
-  return best;
+  return phase;
 }
 
-/// Calls body(begin, end, rows, scratch) until every unit has been computed for all rows: several units a task where there are few rows, several
-/// tasks a unit where there are few units.
+/// Calls body(begin, end, rows, scratch) until every unit has been computed for all rows.
 template <class Body>
-void for_units(ComputePool& pool, LinearScratch& scratch, int64_t units, int64_t rows, AtOnce together, Body&& body) {
-  const int64_t threads = pool.threads();
-  int64_t chunk = together.rows;
-  while (chunk > 32 && units * ((rows + chunk - 1) / chunk) < 4 * threads) chunk /= 2;
-  const int64_t chunks = (rows + chunk - 1) / chunk;
-  // Long tasks are long streams from memory; the last units of each thread are handed out in pieces then, so that all threads end together.
-  const bool streams = rows < kPairRows;
-  const int64_t per_task = std::clamp<int64_t>(units * chunks / (threads * (streams ? 4 : 8)), 1, rows >= kPanelRows ? together.units : kTaskUnits);
-  const int64_t per_piece = streams ? std::max<int64_t>(1, per_task / 4) : per_task;
-  const int64_t whole = std::max<int64_t>(0, units - threads * per_task) / per_task, pieces = (units - whole * per_task + per_piece - 1) / per_piece;
-  const int64_t tasks = whole + pieces;
-  pool.run(tasks * chunks, [&](int64_t task, int thread) {
+void for_units(ComputePool& pool, LinearScratch& scratch, const PhaseShape& phase, Body&& body) {
+  const TaskPlan plan(phase);
+  pool.run(plan.tasks(), [&](int64_t task, int thread) {
     auto& memory = *reinterpret_cast<Scratch*>(scratch.of(thread));
-    const Rows part{task / tasks * chunk, std::min(rows, (task / tasks + 1) * chunk)};
-    const int64_t index = task % tasks, begin = index < whole ? index * per_task : whole * per_task + (index - whole) * per_piece;
-    body(begin, index < whole ? begin + per_task : std::min(units, begin + per_piece), part, memory);
+    plan.for_parts(task, [&](int64_t begin, int64_t end, int64_t row, int64_t row_end) { body(begin, end, Rows{row, row_end}, memory); });
   });
 }
 
@@ -318,8 +301,8 @@ void linear(ComputePool& pool, LinearScratch& scratch, const LinearInput& x, std
     weights[i] = parts[i].weight;
     first[i + 1] = first[i] + units_of(*parts[i].weight);
   }
-  const AtOnce together = at_once({weights.data(), parts.size()}, x.rows);
-  for_units(pool, scratch, first[parts.size()], x.rows, together, [&](int64_t begin, int64_t end, Rows rows, Scratch& memory) {
+  const PhaseShape phase = phase_of(pool, {weights.data(), parts.size()}, first[parts.size()], x.rows);
+  for_units(pool, scratch, phase, [&](int64_t begin, int64_t end, Rows rows, Scratch& memory) {
     for (size_t i = 0; begin < end; ++i) {
       const int64_t stop = std::min(end, first[i + 1]), offset = first[i];
       const LinearPart& part = parts[i];
@@ -328,13 +311,13 @@ void linear(ComputePool& pool, LinearScratch& scratch, const LinearInput& x, std
         for (int64_t unit = begin; unit < stop; ++unit) write(part, unit - offset, rows, memory.sums + (unit - begin) * rows.count() * kUnit);
         begin = stop;
       }
-      for (; begin < stop; begin = std::min(stop, begin + together.units)) {
+      for (; begin < stop; begin = std::min(stop, begin + phase.units_together)) {
         std::array<Product, kUnitsTogether> products;
-        const auto count = static_cast<size_t>(std::min(stop - begin, together.units));
+        const auto count = static_cast<size_t>(std::min(stop - begin, phase.units_together));
         for (size_t n = 0; n < count; ++n)
           products[n] = {part.weight, begin - offset + static_cast<int64_t>(n), memory.sums + static_cast<int64_t>(n) * kRowChunkMost * kUnit};
         // Threads take turns at a phase's tasks.
-        multiply({products.data(), count}, x, rows, {part.weight, begin - offset + together.units * pool.threads()}, memory);
+        multiply({products.data(), count}, x, rows, {part.weight, begin - offset + static_cast<int64_t>(count) * phase.threads}, memory);
         for (size_t n = 0; n < count; ++n) write(part, products[n].unit, rows, products[n].sums);
       }
     }
@@ -352,8 +335,8 @@ void linear_gated(ComputePool& pool, LinearScratch& scratch, const LinearInput& 
   const LinearKernels& kernels = gate.kernels();
   const bool paired = gate.source_dtype == up.source_dtype && multiplied_in_pairs(gate, x);
   const PackedWeight* const both[] = {&gate, &up};
-  AtOnce together = at_once(both, x.rows);
-  together.units = std::max<int64_t>(1, together.units / 2);
+  PhaseShape phase = phase_of(pool, both, units_of(gate), x.rows);
+  phase.units_together = std::max<int64_t>(1, phase.units_together / 2);
   const auto sums_of = [](Scratch& memory, int64_t n) { return memory.sums + n * kRowChunkMost * kUnit; };
   const auto finish = [&](int64_t unit, Rows rows, float* const sums, const float* up_values) {
     const int64_t begin = unit * kUnit, count = std::min(kUnit, gate.out - begin);
@@ -365,15 +348,15 @@ void linear_gated(ComputePool& pool, LinearScratch& scratch, const LinearInput& 
     }
     if (out.rounded) round_part(kernels, sums, kUnit, rows.count(), count, out.rounded, rows.begin, begin);
   };
-  for_units(pool, scratch, units_of(gate), x.rows, together, [&](int64_t begin, int64_t end, Rows rows, Scratch& memory) {
-    for (; begin < end; begin = std::min(end, begin + together.units)) {
-      const int64_t count = std::min(end - begin, together.units);
+  for_units(pool, scratch, phase, [&](int64_t begin, int64_t end, Rows rows, Scratch& memory) {
+    for (; begin < end; begin = std::min(end, begin + phase.units_together)) {
+      const int64_t count = std::min(end - begin, phase.units_together);
       std::array<Product, kUnitsTogether> products;
       for (int64_t n = 0; n < 2 * count; ++n) products[static_cast<size_t>(n)] = {n % 2 == 0 ? &gate : &up, begin + n / 2, sums_of(memory, n)};
       if (paired) {
         for (int64_t n = 0; n < count; ++n) multiply_pairs(gate, up, begin + n, x, sums_of(memory, 2 * n), sums_of(memory, 2 * n + 1));
       } else {
-        multiply({products.data(), static_cast<size_t>(2 * count)}, x, rows, {&gate, begin + together.units * pool.threads()}, memory);
+        multiply({products.data(), static_cast<size_t>(2 * count)}, x, rows, {&gate, begin + count * phase.threads}, memory);
       }
       for (int64_t n = 0; n < count; ++n) finish(begin + n, rows, sums_of(memory, 2 * n), sums_of(memory, 2 * n + 1));
     }
