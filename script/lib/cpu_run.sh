@@ -55,7 +55,7 @@ bench() {
     --prompt "$prompt" --decode "$decode" --streams "$streams" --repeat "$repeat" --csv "$results/raw/$name.$2.$3.csv"
 }
 
-# All runs with the instruction set that was asked for in front (the column isa is the machine's best), and their medians side by side.
+# All runs with the instruction set that was asked for in front, and their medians side by side.
 summarise() {
   local file
   compgen -G "$results/raw/*.csv" >/dev/null || return 0
