@@ -161,43 +161,26 @@ std::string csv_cell(const std::string& text) {
   return out + "\"";
 }
 
-/// A file to which a bench adds a line for every run of everybody. It is whole after every write, so that a bench that is stopped leaves what it had
-/// measured.
+/// A file to which a bench adds a line for every run of everybody, all at once at its end: others may add to it meanwhile. Until then the runs that ended
+/// lie in FILE.PID.part, with the limits as known by then, so that a bench that is stopped leaves them.
 class CsvFile {
  public:
-  /// What the file holds already stays in front.
   static Result<CsvFile> open(const std::string& path) {
     CsvFile out(path);
     if (!std::ofstream(path, std::ios::app)) return out.failed();
-    out.replaceable_ = std::filesystem::is_regular_file(path);
-    if (out.replaceable_) out.kept_ = std::filesystem::file_size(path);
+    if (std::filesystem::is_regular_file(path)) out.part_ = fmt::format("{}.{}.part", path, getpid());
     return out;
   }
 
-  /// Replaces the lines of the write before. `last`: of the writes; a pipe gets no other.
-  Result<void> write(const Report& report, const EngineBenchOptions& bench, bool last) const {
-    if (!replaceable_ && !last) return {};
-    std::string text;
-    if (kept_ == 0) text += "seconds,model,cpu,isa,threads,test,size,decode,depth,engine,run,tokens_per_s,limit_tokens_per_s,held_limit_tokens_per_s\n";
-    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
-    for (const EngineBenchRow& row : report.rows) {
-      const auto lines = [&](const std::string& engine, const Sample& sample) {
-        for (size_t run = 0; run < sample.runs.size(); ++run) {
-          text += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{:.3f},{:.3f},{:.3f}\n", seconds, csv_cell(report.model), csv_cell(report.machine.cpu_model),
-                              csv_cell(report.isa), report.threads, name_of(row.test.kind), row.test.size, bench.decode, bench.depth, csv_cell(engine), run + 1,
-                              sample.runs[run], row.speed.limit, row.speed.limit_held);
-        }
-      };
-      lines("pagemill", row.speed.tokens_per_s);
-      for (const PeerReport& peer : report.peers) {
-        if (const Sample* sample = peer.find(row.test)) lines(peer.peer.name, *sample);
-      }
-    }
-    std::error_code error;
-    if (replaceable_) std::filesystem::resize_file(path_, kept_, error);
-    std::ofstream file(path_, std::ios::app);
-    file << text << std::flush;
-    if (!file || error) return failed();
+  /// Run `run` (from 0) has ended.
+  Result<void> add_run(const Report& report, const EngineBenchOptions& bench, size_t run) const {
+    return part_.empty() ? Result<void>{} : append(part_, lines(report, bench, run));
+  }
+
+  Result<void> finish(const Report& report, const EngineBenchOptions& bench) const {
+    PM_TRY(append(path_, lines(report, bench, 0)));
+    std::error_code ignored;
+    if (!part_.empty()) std::filesystem::remove(part_, ignored);
     return {};
   }
 
@@ -205,9 +188,37 @@ class CsvFile {
   explicit CsvFile(std::string path) : path_(std::move(path)) {}
   tl::unexpected<Error> failed() const { return fail(ErrorCode::io, fmt::format("--csv {}: it cannot be written", path_), "--csv"); }
 
-  std::string path_;
-  bool replaceable_ = false;
-  uintmax_t kept_ = 0;  // bytes in front
+  /// Of the runs from `first` on.
+  static std::string lines(const Report& report, const EngineBenchOptions& bench, size_t first) {
+    std::string text;
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+    for (const EngineBenchRow& row : report.rows) {
+      const auto add = [&](const std::string& engine, const Sample& sample) {
+        for (size_t run = first; run < sample.runs.size(); ++run) {
+          text += fmt::format("{},{},{},{},{},{},{},{},{},{},{},{:.3f},{:.3f},{:.3f}\n", seconds, csv_cell(report.model), csv_cell(report.machine.cpu_model),
+                              csv_cell(report.isa), report.threads, name_of(row.test.kind), row.test.size, bench.decode, bench.depth, csv_cell(engine), run + 1,
+                              sample.runs[run], row.speed.limit, row.speed.limit_held);
+        }
+      };
+      add("pagemill", row.speed.tokens_per_s);
+      for (const PeerReport& peer : report.peers) {
+        if (const Sample* sample = peer.find(row.test)) add(peer.peer.name, *sample);
+      }
+    }
+    return text;
+  }
+
+  Result<void> append(const std::string& path, const std::string& text) const {
+    std::error_code ignored;
+    const bool fresh = std::filesystem::file_size(path, ignored) == 0 || ignored;
+    std::ofstream file(path, std::ios::app);
+    if (fresh) file << "seconds,model,cpu,isa,threads,test,size,decode,depth,engine,run,tokens_per_s,limit_tokens_per_s,held_limit_tokens_per_s\n";
+    file << text << std::flush;
+    if (!file) return failed();
+    return {};
+  }
+
+  std::string path_, part_;
 };
 
 /// A GPU holds every matrix in 16 bits, whatever the file's type.
@@ -256,23 +267,24 @@ Result<ExitCode> bench(const Options& options) {
   }
   ModelWork work = work_of(report.size, config, model.kv_dtype);
   if (on_gpu) work.attention_flops = 4.0 * config.heads * config.head_dim * config.layers;
-  const auto judge = [&](bool last) -> Result<void> {
+  const auto judge = [&] {
     bench.judge(report.machine, work, report.reread.best);
     report.rows = bench.rows();
-    return csv ? csv->write(report, wanted, last) : Result<void>{};
   };
   PM_TRY(bench.warm_up());
   for (int run = 0; run < wanted.repeat; ++run) {
     progress.show(fmt::format("run {} of {}", run + 1, wanted.repeat), (run + 0.5) / wanted.repeat);
     PM_TRY(bench.run_once());
     for (PeerReport& peer : report.peers) PM_TRY(run_peer_once(peer.peer, peer_options(options, model), peer.speeds));
-    PM_TRY(judge(false));
+    judge();
+    if (csv) PM_TRY(csv->add_run(report, wanted, static_cast<size_t>(run)));
   }
   // Again at the end: what slowed the machine down at the start must not make the shares look better.
   PM_ASSIGN(const MachineLimits again, measure());
   report.machine = best_of(std::move(report.machine), again);
   progress.clear();
-  PM_TRY(judge(true));
+  judge();
+  if (csv) PM_TRY(csv->finish(report, wanted));
   if (options.json)
     std::fputs(pretty_json(to_json(report, options)).c_str(), stdout);
   else
@@ -300,7 +312,7 @@ void add_bench_engine_command(CommandLine& line) {
   command.add_option("--max-step-ms", options->max_step_ms, "Prompts are cut so that a step beside running answers takes no longer (five times as long where there are none); 0 = no limit (200; 60 on a GPU)")->type_name("MS")->check(CLI::Range(0.0, 86'400'000.0))->group(group);
   command.add_option("--max-num-batched-tokens", options->max_num_batched_tokens, "Tokens of one step (2048; 8192 where 40 GiB of a GPU may be used)")->type_name("N")->check(CLI::Range(1, 1'048'576))->group(group);
   command.add_option("--peer", options->peers, "Run llama-bench and llama-batched-bench of this folder in turn with ours; NAME=DIR,rtr repacks (ik_llama.cpp). May be repeated")->type_name("NAME=DIR")->group("Compare");
-  command.add_option("--csv", options->csv, "Add a line for every run, ours and theirs, to a file; a bench that is stopped leaves those that ended")->type_name("FILE")->group("Compare");
+  command.add_option("--csv", options->csv, "Add a line for every run, ours and theirs, to a file; a bench that is stopped leaves those that ended in FILE.PID.part")->type_name("FILE")->group("Compare");
   command.add_flag("--json", options->json, "Print JSON");
   line.on_run(command, [options] { return bench(*options); });
 }
