@@ -1,8 +1,8 @@
 // ComputePool: the threads that run the phases of an op. A phase is a number of tasks; whoever is free takes the next one,
 // so a core that is busy with something else delays one task and not the phase.
 //
-// Threads: run() belongs to one thread at a time (the engine thread), which works too. Workers spin for a few µs between
-//   phases and then sleep: an idle pool takes no CPU time. A phase allocates nothing.
+// Threads: run() belongs to one thread at a time (the engine thread), which works too. Workers spin for 0.1 ms after a phase
+//   and then sleep: an idle pool takes no CPU time. A phase allocates nothing.
 // Determinism: which thread runs a task is left open; a task's result must not depend on it.
 #pragma once
 

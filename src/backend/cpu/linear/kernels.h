@@ -38,14 +38,14 @@ struct QuantizedKernels {
                           int64_t sums_stride);
   /// Of one group, for 1 … QuantizedRows::kTile rows.
   Direct direct = nullptr;
-  /// Of two groups in one pass over x, for fewer than kTile rows, where memory is what is waited for. Two runs of groups that lie far apart are
-  /// two streams, which memory serves faster than one.
+  /// Of two groups in one pass over x. With fewer than kTile rows memory is what is waited for, and two runs of groups that lie far apart are
+  /// two streams, which it serves faster than one. With kTile rows: see LinearKernels::pairs_of_tiles.
   Direct direct_pair = nullptr;
   /// Blocks [begin, begin + count) of a group as bytes ready to multiply, for when many rows follow.
   void (*unpack)(const std::byte* group, int64_t in, int64_t begin, int64_t count, std::byte* panel) = nullptr;
-  /// Adds the products of `panels` neighbouring panels (1 or 2, panel_bytes apart; a lone one is slow) to sums, for 1 … kTile rows:
-  /// sums[column · sums_stride + panel · lanes + lane].
-  void (*panel)(const std::byte* panel, size_t panel_bytes, int panels, int64_t blocks, const QuantBlock* x, int64_t x_stride,
+  /// The products of `panels` neighbouring panels (1 or 2, panel_bytes apart; a lone one is slow), for 1 … kTile rows:
+  /// sums[column · sums_stride + panel · lanes + lane] = or, with `add`, += them.
+  void (*panel)(const std::byte* panel, size_t panel_bytes, int panels, int64_t blocks, bool add, const QuantBlock* x, int64_t x_stride,
                 int columns, float* sums, int64_t sums_stride) = nullptr;
   /// Steps [begin, begin + count) of 32 elements as the weights of a bf16 type that multiply_rounded reads, rounded to nearest even: the group's
   /// lanes of each pair of elements, from `to` on. Where an ISA multiplies bf16 by tiles, else null.
@@ -80,6 +80,7 @@ struct LinearKernels {
   const char* compiled_for = nullptr;  // what the file's compiler flags allowed: proof of which body runs
   int lanes = 0;
   bool vnni = false;
+  bool pairs_of_tiles = false;  // registers hold the sums of two groups and kTile rows, each number of which then serves both groups
   bool bf16_panels = false;  // panels of quantised types are bf16 and go through unpack_bf16 and multiply_rounded, not unpack and panel
   QuantizedKernels quantized[kDTypeCount];  // by DType; empty for types of 16 and 32 bits
   FloatKernels floats[kDTypeCount];         // by DType; empty for quantised ones

@@ -50,10 +50,13 @@ void multiply_direct(const PackedWeight& weight, int64_t unit, const LinearInput
   const int64_t lanes = weight.lanes(), first = unit * kUnit / lanes, groups = std::min(kUnit / lanes, weight.groups() - first);
   for (int64_t row = rows.begin; row < rows.end; row += QuantizedRows::kTile) {
     const int64_t columns = std::min(QuantizedRows::kTile, rows.end - row);
-    for (int64_t g = 0; g < groups; ++g) {
-      const std::byte* const group = weight.group(first + g);
-      float* const to = sums + (row - rows.begin) * kUnit + g * lanes;
-      kernels.direct(&group, weight.in, x.quantized.block(row, 0), x.quantized.stride(row), static_cast<int>(columns), &to, kUnit);
+    for (int64_t g = 0, together; g < groups; g += together) {
+      together = weight.kernels().pairs_of_tiles && g + 1 < groups ? 2 : 1;
+      const std::byte* const pair[] = {weight.group(first + g), together == 1 ? nullptr : weight.group(first + g + 1)};
+      float* const at = sums + (row - rows.begin) * kUnit + g * lanes;
+      float* const to[] = {at, at + lanes};
+      (together == 1 ? kernels.direct : kernels.direct_pair)(pair, weight.in, x.quantized.block(row, 0), x.quantized.stride(row),
+                                                             static_cast<int>(columns), to, kUnit);
     }
   }
 }
@@ -131,7 +134,6 @@ void multiply_panels(const Product& product, const LinearInput& x, Rows rows, co
   const QuantizedKernels& kernels = quantized_kernels(weight);
   const auto [first, groups] = groups_of(weight, product.unit);
   const int64_t slices = (rows.count() + QuantizedRows::kTile - 1) / QuantizedRows::kTile * ((groups + 1) / 2);
-  std::fill_n(product.sums, rows.count() * kUnit, 0.0f);
   for (int64_t begin = 0; begin < weight.in / 32; begin += kPanelBlocks) {
     const int64_t blocks = std::min(kPanelBlocks, weight.in / 32 - begin);
     const bool last = begin + blocks == weight.in / 32;
@@ -142,7 +144,7 @@ void multiply_panels(const Product& product, const LinearInput& x, Rows rows, co
       float* to = product.sums + (row - rows.begin) * kUnit;
       for (int64_t g = 0; g < groups; g += 2) {
         const int together = static_cast<int>(std::min<int64_t>(2, groups - g));
-        kernels.panel(scratch.panels[g], kPanelGroupBytes, together, blocks, x.quantized.block(row, begin), x.quantized.stride(row), columns,
+        kernels.panel(scratch.panels[g], kPanelGroupBytes, together, blocks, begin > 0, x.quantized.block(row, begin), x.quantized.stride(row), columns,
                       to + g * weight.lanes(), kUnit);
         ahead.ask();
       }

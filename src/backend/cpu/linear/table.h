@@ -29,6 +29,7 @@ constexpr LinearKernels make_table(Isa isa) {
   table.compiled_for = V::kCompiledFor;
   table.lanes = V::kLanes;
   table.vnni = V::kVnni;
+  table.pairs_of_tiles = V::kPairColumns == QuantizedRows::kTile;
   add_quantized<V, Q4_0>(table);
   add_quantized<V, Q4_1>(table);
   add_quantized<V, Q5_0>(table);

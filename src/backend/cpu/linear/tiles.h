@@ -133,11 +133,12 @@ void direct(const std::byte* const* groups, int64_t in, const QuantBlock* x, int
             int64_t sums_stride) {
   float* to[Groups];
   for (int g = 0; g < Groups; ++g) to[g] = sums[g];
+  constexpr bool kEight = Groups == 1 || V::kPairColumns == 8;
   while (columns > 0) {
-    const int now = columns >= 8 && Groups == 1 ? 8 : columns >= 4 ? 4 : columns >= 2 ? 2 : 1;
+    const int now = columns >= 8 && kEight ? 8 : columns >= 4 ? 4 : columns >= 2 ? 2 : 1;
     switch (now) {
-      case 8:  // two groups' sums of eight rows would not fit the registers
-        if constexpr (Groups == 1) direct_tile<V, Fmt, Groups, 8>(groups, in, x, x_stride, to, sums_stride);
+      case 8:
+        if constexpr (kEight) direct_tile<V, Fmt, Groups, 8>(groups, in, x, x_stride, to, sums_stride);
         break;
       case 4: direct_tile<V, Fmt, Groups, 4>(groups, in, x, x_stride, to, sums_stride); break;
       case 2: direct_tile<V, Fmt, Groups, 2>(groups, in, x, x_stride, to, sums_stride); break;
@@ -170,12 +171,14 @@ void unpack(const std::byte* group, int64_t in, int64_t begin, int64_t count, st
 }
 
 template <class V, class K, int Groups, int Columns>
-void panel_tile(const std::byte* panel, size_t panel_bytes, int64_t blocks, const QuantBlock* x, int64_t x_stride, float* sums,
+void panel_tile(const std::byte* panel, size_t panel_bytes, int64_t blocks, bool add, const QuantBlock* x, int64_t x_stride, float* sums,
                 int64_t sums_stride) {
   typename V::F acc[Groups * Columns];
-  unroll<Groups * Columns>([&](auto cell) PM_INLINE {
-    acc[cell] = V::load_f(sums + cell % Columns * sums_stride + cell / Columns * V::kLanes);
-  });
+  if (add) {
+    unroll<Groups * Columns>([&](auto cell) PM_INLINE { acc[cell] = V::load_f(sums + cell % Columns * sums_stride + cell / Columns * V::kLanes); });
+  } else {
+    unroll<Groups * Columns>([&](auto cell) PM_INLINE { acc[cell] = V::zero_f(); });
+  }
   for (; blocks > 0; --blocks) {
     BlockScales<V, K> scales[Groups];
     const std::byte* q[Groups];
@@ -199,14 +202,19 @@ void panel_tile(const std::byte* panel, size_t panel_bytes, int64_t blocks, cons
 }
 
 template <class V, class K>
-void panel(const std::byte* panel, size_t panel_bytes, int panels, int64_t blocks, const QuantBlock* x, int64_t x_stride, int columns,
+void panel(const std::byte* panel, size_t panel_bytes, int panels, int64_t blocks, bool add, const QuantBlock* x, int64_t x_stride, int columns,
            float* sums, int64_t sums_stride) {
   constexpr int kWide = V::kPanelColumns;
-  for (; columns >= kWide && panels == 2; columns -= kWide, x += kWide, sums += kWide * sums_stride)
-    panel_tile<V, K, 2, kWide>(panel, panel_bytes, blocks, x, x_stride, sums, sums_stride);
-  for (; columns > 0; --columns, ++x, sums += sums_stride)
-    for (int g = 0; g < panels; ++g)
-      panel_tile<V, K, 1, 1>(panel + static_cast<size_t>(g) * panel_bytes, panel_bytes, blocks, x, x_stride, sums + g * V::kLanes, sums_stride);
+  for (int now; columns > 0; columns -= now, x += now, sums += now * sums_stride) {
+    if (panels == 1) {
+      now = 1;
+      panel_tile<V, K, 1, 1>(panel, panel_bytes, blocks, add, x, x_stride, sums, sums_stride);
+      continue;
+    }
+    now = columns >= kWide ? kWide : columns >= 4 ? 4 : columns >= 2 ? 2 : 1;
+    const auto tile = now == kWide ? &panel_tile<V, K, 2, kWide> : now == 4 ? &panel_tile<V, K, 2, 4> : now == 2 ? &panel_tile<V, K, 2, 2> : &panel_tile<V, K, 2, 1>;
+    tile(panel, panel_bytes, blocks, add, x, x_stride, sums, sums_stride);
+  }
 }
 
 }  // namespace pagemill::linear_detail

@@ -19,7 +19,7 @@ template <int Lanes, bool Vnni>
 struct Plain {
   static constexpr int kLanes = Lanes;
   static constexpr bool kVnni = Vnni;
-  static constexpr int kPanelColumns = 4, kFloatColumns = 3, kFloatWideColumns = 6;
+  static constexpr int kPanelColumns = Lanes / 2, kPairColumns = Lanes / 2, kFloatColumns = 3, kFloatWideColumns = 6;
   static constexpr const char* kCompiledFor = "baseline";
 
   struct I {
