@@ -33,6 +33,8 @@ struct CpuBackend::AttentionCall {
   const GroupTables& tables;
   Matrix q, out;
   RowForms forms;                // of `out`; empty where heads and blocks of 32 do not line up
+  decltype(OpKernels::attend_span) attend_span = nullptr;
+  int32_t queries_max = 0;       // of a task
   int32_t group_heads = 0;       // query heads of a KV head
   int32_t parts = 1;             // pieces that they are cut into where they are more than kQueriesMax
   int32_t part_heads = 0;        // heads of a piece
@@ -48,7 +50,7 @@ CpuBackend::ScratchSizes CpuBackend::scratch_sizes(const StepShape& largest, int
   const int64_t spans = largest.context_max / kSpanTokens + 1;
   return {.rows = std::max(largest.rows, largest.logit_rows),
           .cols = (cols + QuantizedRows::kBlock - 1) / QuantizedRows::kBlock * QuantizedRows::kBlock,
-          .thread_floats = span_scratch_floats(head_dim) + int64_t{kQueriesMax} * head_dim + 2 * state_floats(kQueriesMax, head_dim),
+          .thread_floats = span_scratch_floats(head_dim) + int64_t{kQueriesByTilesMax} * head_dim + 2 * state_floats(kQueriesByTilesMax, head_dim),
           .partial_floats = std::max(kPartialFloats, spans * state_floats(heads, head_dim)),
           .rotation_floats = int64_t{largest.rows} * head_dim};
 }
@@ -124,7 +126,7 @@ void CpuBackend::rope_store(const StepInputs& step, const AttentionShape& shape,
 /// The longest come first: what is left for the end of the phase is short.
 void CpuBackend::cut_into_tiles(const StepInputs& step, const AttentionCall& call) {
   tiles_.clear();
-  const int32_t rows_max = std::max(1, kQueriesMax / call.part_heads);
+  const int32_t rows_max = std::max(1, call.queries_max / call.part_heads);
   for (size_t seq = 0; seq + 1 < step.row_begin.size(); ++seq) {
     const int32_t begin = step.row_begin[seq];
     for (int32_t end = step.row_begin[seq + 1]; end > begin;) {
@@ -157,6 +159,10 @@ void CpuBackend::attention(const StepInputs& step, const AttentionShape& shape, 
   call.parts = (call.group_heads + kQueriesMax - 1) / kQueriesMax;
   call.part_heads = (call.group_heads + call.parts - 1) / call.parts;
   static_assert(QuantizedRows::kBlock == RoundedRows::kTileCols);
+  // In steps whose products with quantised weights go through tiles too, so that both follow one rule.
+  const bool by_tiles = kernels_.attend_span_by_tiles != nullptr && dim % RoundedRows::kTileCols == 0 && matrices_.takes_bf16_panels(step.shape.rows);
+  call.attend_span = by_tiles ? kernels_.attend_span_by_tiles : kernels_.attend_span;
+  call.queries_max = by_tiles ? kQueriesByTilesMax : kQueriesMax;
   row_cache_.forget(out);
   if (dim % QuantizedRows::kBlock == 0) call.forms = begin_forms(out);
   cut_into_tiles(step, call);
@@ -204,7 +210,7 @@ void CpuBackend::attend_span(const AttentionCall& call, const QueryTile& tile, i
   const SpanTask task{.pool = &call.pool, .layer = call.shape.layer, .kv_head = call.kv_head_of(part), .head_dim = dim, .window = call.shape.window,
                       .span = span, .block_table = call.tables.block_table.data() + int64_t{tile.seq} * call.tables.stride,
                       .queries = tile.rows * heads, .queries_per_row = heads, .positions = &call.step.positions[static_cast<size_t>(tile.first_row)], .query = query, .scratch = scratch};
-  kernels_.attend_span(task, partial_state(call, tile, part, span));
+  call.attend_span(task, partial_state(call, tile, part, span));
 }
 
 /// All spans of a tile, one after another.
@@ -212,17 +218,17 @@ void CpuBackend::attend_tile(const AttentionCall& call, const QueryTile& tile, i
   const int32_t dim = call.shape.head_dim, heads = call.heads_of(part), queries = tile.rows * heads;
   float* scratch = thread_floats_->floats() + thread * thread_stride_;
   float* query = scratch + span_scratch_floats(dim);
-  const AttentionState total = state_at(query + int64_t{kQueriesMax} * dim, queries);
-  const AttentionState next = state_at(query + int64_t{kQueriesMax} * dim + state_floats(kQueriesMax, dim), queries);
+  const AttentionState total = state_at(query + int64_t{kQueriesByTilesMax} * dim, queries);
+  const AttentionState next = state_at(query + int64_t{kQueriesByTilesMax} * dim + state_floats(kQueriesByTilesMax, dim), queries);
   for (int32_t row = 0; row < tile.rows; ++row)
     kernels_.scale(row_of(call.q, tile.first_row + row) + int64_t{call.first_head_of(part)} * dim, call.shape.scale * kLog2E, int64_t{heads} * dim,
                    query + int64_t{row} * heads * dim);
   SpanTask task{.pool = &call.pool, .layer = call.shape.layer, .kv_head = call.kv_head_of(part), .head_dim = dim, .window = call.shape.window,
                 .span = tile.first_span, .block_table = call.tables.block_table.data() + int64_t{tile.seq} * call.tables.stride, .queries = queries,
                 .queries_per_row = heads, .positions = &call.step.positions[static_cast<size_t>(tile.first_row)], .query = query, .scratch = scratch};
-  kernels_.attend_span(task, total);
+  call.attend_span(task, total);
   while (++task.span < tile.end_span) {
-    kernels_.attend_span(task, next);
+    call.attend_span(task, next);
     kernels_.merge(total, next, queries, dim);
   }
   finish_tile(call, tile, part, total);

@@ -325,7 +325,7 @@ class CpuAttention : public testing::TestWithParam<std::tuple<std::string, Atten
 
 /// One backend in the lock step of the test.
 struct Side {
-  Side(const std::string& isa, int threads, const AttentionCase& shape) : backend(open_cpu_backend(isa, threads)) {
+  Side(const std::string& isa, int threads, const AttentionCase& shape, bool deterministic = true) : backend(open_cpu_backend(isa, threads, deterministic)) {
     PM_CHECK(backend->reserve_scratch({.rows = 512, .seqs = 3, .logit_rows = 3, .context_max = 1024}, shape.heads, shape.head_dim, 8, 8));
     auto made = backend->allocate_kv({.layers = 2, .kv_heads = shape.kv_heads, .head_dim = shape.head_dim, .dtype = shape.dtype, .group_of_layer = {0, 0}, .blocks = {130}});
     PM_CHECK(made, "{}", made.error().message);
@@ -392,6 +392,74 @@ INSTANTIATE_TEST_SUITE_P(
                                      AttentionCase{.heads = 2, .head_dim = 256}, AttentionCase{.heads = 100, .kv_heads = 2, .head_dim = 8},
                                      AttentionCase{.window = 1}, AttentionCase{.window = 100, .dtype = DType::q8_0}, AttentionCase{.window = 300, .dtype = DType::f32, .long_context = true})),
     [](const auto& each) { return test_name(std::get<0>(each.param) + "_" + name_of(std::get<1>(each.param))); });
+
+/// Steps long enough for attention by tiles, three sequences with contexts past a span. Weights and values are each off by half of the last of 8 bits (2^-8),
+/// scores by far less: with rounded queries and keys instead of their two parts it would be ten times that.
+TEST(CpuTileAttention, AgreesWithTheReferenceWithinItsRoundingWhateverStandsBesideARow) {
+  std::vector<std::string> names = {kPlainTiles};
+  if (isa_available(Isa::amx)) names.emplace_back("amx");
+  for (const std::string& isa : names) {
+    for (const AttentionCase& c : {AttentionCase{.head_dim = 64, .dtype = DType::f32}, AttentionCase{.heads = 14, .dtype = DType::f16}, AttentionCase{.heads = 7, .kv_heads = 1, .head_dim = 128, .dtype = DType::q8_0},
+                                   AttentionCase{.heads = 3, .kv_heads = 1, .head_dim = 32, .window = 40}, AttentionCase{.head_dim = 96, .window = 300, .dtype = DType::bf16}, AttentionCase{.heads = 50, .kv_heads = 1, .head_dim = 32}}) {
+      SCOPED_TRACE(isa + " " + name_of(c));
+      Side tiles(isa, 3, c, false), parts(isa, 1, c, false), vectors(isa, 2, c, true), oracle("reference", 2, c), sizes("reference", 2, c);
+      const RopeTable rope{.inv_freq = Floats(static_cast<size_t>(c.head_dim / 2), 0.1f)};
+      const AttentionShape shape{.layer = 1, .heads = c.heads, .kv_heads = c.kv_heads, .head_dim = c.head_dim, .scale = 1 / std::sqrt(static_cast<float>(c.head_dim)), .window = c.window};
+      std::vector<std::vector<int32_t>> tables(3);
+      for (int32_t i = 0; i < 120; ++i) tables[static_cast<size_t>(i % 3)].push_back((i * 37 + 11) % 130);
+      int32_t done[3] = {0, 0, 0};
+      uint64_t seed = 1;
+      for (const std::array<int32_t, 3>& counts : {std::array{130, 1, 10}, {129, 64, 1}, {1, 1, 250}, {63, 1, 100}}) {
+        std::vector<TestSequence> all, halves[2];
+        for (size_t s = 0; s < 3; ++s) {
+          const int32_t half = counts[s] / 2;
+          all.push_back({std::vector<int32_t>(static_cast<size_t>(counts[s])), done[s], tables[s]});
+          if (half > 0) halves[0].push_back({std::vector<int32_t>(static_cast<size_t>(half)), done[s], tables[s]});
+          halves[1].push_back({std::vector<int32_t>(static_cast<size_t>(counts[s] - half)), done[s] + half, tables[s]});
+        }
+        const TestStep step(all);
+        const auto rows = static_cast<size_t>(step.inputs().shape.rows);
+        const size_t q_cols = static_cast<size_t>(c.heads * c.head_dim), kv_cols = static_cast<size_t>(c.kv_heads * c.head_dim);
+        const Floats q = random_floats(rows * q_cols, ++seed, 1.5), k = random_floats(rows * kv_cols, ++seed, 1.5), v = random_floats(k.size(), ++seed);
+        Floats magnitudes = v;
+        for (float& value : magnitudes) value = std::abs(value);
+        for (Side* side : {&tiles, &vectors, &oracle}) side->run(step.inputs(), shape, rope, q, k, v);
+        sizes.run(step.inputs(), shape, rope, q, k, magnitudes);
+        for (size_t i = 0; i < tiles.out.size(); ++i) ASSERT_NEAR(tiles.out[i], oracle.out[i], sizes.out[i] * (0x1p-7f + 0x1p-10f) + 1e-6f) << "element " << i;
+        EXPECT_FALSE(same_bits(tiles.out, vectors.out)) << "no tile was used";
+
+        // The same rows in two steps.
+        size_t first_row = 0;
+        Floats in_parts(tiles.out.size());
+        std::array<size_t, 3> at{};
+        for (size_t s = 0; s < 3; ++s) at[s] = first_row, first_row += static_cast<size_t>(counts[s]);
+        for (int half = 0; half < 2; ++half) {
+          const TestStep part(halves[half]);
+          Floats part_q, part_k, part_v;
+          std::vector<std::pair<size_t, size_t>> ranges;  // of rows
+          for (size_t s = 0; s < 3; ++s) {
+            const auto count = static_cast<size_t>(half == 0 ? counts[s] / 2 : counts[s] - counts[s] / 2);
+            if (count == 0) continue;
+            ranges.emplace_back(at[s], count);
+            at[s] += count;
+          }
+          for (const auto& [begin, count] : ranges) {
+            const auto append = [&](Floats& to, const Floats& from, size_t cols) { to.insert(to.end(), from.begin() + static_cast<std::ptrdiff_t>(begin * cols), from.begin() + static_cast<std::ptrdiff_t>((begin + count) * cols)); };
+            append(part_q, q, q_cols), append(part_k, k, kv_cols), append(part_v, v, kv_cols);
+          }
+          parts.run(part.inputs(), shape, rope, part_q, part_k, part_v);
+          auto from = parts.out.begin();
+          for (const auto& [begin, count] : ranges) {
+            std::copy_n(from, count * q_cols, in_parts.begin() + static_cast<std::ptrdiff_t>(begin * q_cols));
+            from += static_cast<std::ptrdiff_t>(count * q_cols);
+          }
+        }
+        EXPECT_TRUE(same_bits(in_parts, tiles.out)) << "rows beside others";
+        for (size_t s = 0; s < 3; ++s) done[s] += counts[s];
+      }
+    }
+  }
+}
 
 /// Prints the table of docs/kernels.md (script/kernel_table puts it there): a weight of each type is multiplied on each instruction set,
 /// and the kernels that its packed form names are the ones that ran.

@@ -146,47 +146,77 @@ inline void soften(float* scores, int32_t first, int32_t last, int32_t end, floa
   sum_out = V::sum(sum);
 }
 
-template <class V>
-void attend_span(const SpanTask& task, AttentionState state) {
-  constexpr int32_t kBlocks = kSpanTokens / limits::kBlockTokens;
-  constexpr int32_t kValueBlocks = 4;  // whose values become floats together: sums leave the registers once for 64 tokens
-  const int32_t start = task.span * kSpanTokens, dim = task.head_dim;
-  const int64_t padded = padded_dim(dim);
-  float* scores = task.scratch;                                      // [queries, kSpanTokens]
-  float* keys = scores + int64_t{kQueriesMax} * kSpanTokens;         // [head_dim, kTileColumns]
-  float* values = keys + int64_t{kTileColumns} * dim;                // [kValueBlocks · kBlockTokens, padded]
-  const int32_t rows = task.queries / task.queries_per_row;
-  const auto last_of = [&](int32_t query) { return std::clamp(task.positions[query / task.queries_per_row] + 1 - start, 0, kSpanTokens); };
-  const auto first_of = [&](int32_t query) {
-    return task.window == 0 ? 0 : std::clamp(task.positions[query / task.queries_per_row] + 1 - task.window - start, 0, kSpanTokens);
-  };
-  const int32_t tokens = std::clamp(task.positions[rows - 1] + 1 - start, 0, kSpanTokens);  // that some query may see
-  const int32_t first_block = first_of(0) / limits::kBlockTokens, end_block = (tokens + limits::kBlockTokens - 1) / limits::kBlockTokens;
-  const int32_t* table = task.block_table + int64_t{task.span} * kBlocks;
+/// The parts of a task's scratch.
+struct SpanBuffers {
+  static constexpr int32_t kValueBlocks = 4;  // whose values become floats together: sums leave the registers once for 64 tokens
+  float* scores;                              // [queries, kSpanTokens]
+  float* keys;                                // [head_dim, kTileColumns]
+  float* values;                              // [kValueBlocks · kBlockTokens, padded_dim]
+  float* end;
 
-  for (int32_t block = first_block; block < end_block; ++block) {
-    const float* from = keys_of<V>(task, task.pool->head_block(task.layer, table[block], task.kv_head), keys);
-    product<V>(task.queries, task.query, dim, from, kTileColumns, dim, scores + block * kTileColumns, kSpanTokens, false);
+  SpanBuffers(float* scratch, int32_t dim)
+      : scores(scratch), keys(scores + int64_t{kQueriesByTilesMax} * kSpanTokens), values(keys + int64_t{kTileColumns} * dim),
+        end(values + kValueBlocks * limits::kBlockTokens * padded_dim(dim)) {}
+};
+
+/// What of its span a task sees.
+struct SpanBlocks {
+  int32_t start;       // the span's first position
+  int32_t tokens;      // from there on, that some query may see
+  int32_t first, end;  // their blocks within the span
+  const int32_t* table;
+
+  explicit SpanBlocks(const SpanTask& task) : start(task.span * kSpanTokens) {
+    tokens = std::clamp(task.positions[task.queries / task.queries_per_row - 1] + 1 - start, 0, kSpanTokens);
+    first = first_of(task, 0) / limits::kBlockTokens;
+    end = (tokens + limits::kBlockTokens - 1) / limits::kBlockTokens;
+    table = task.block_table + int64_t{task.span} * (kSpanTokens / limits::kBlockTokens);
   }
+  /// Positions [first_of, last_of) of the span are a query's.
+  int32_t first_of(const SpanTask& task, int32_t query) const {
+    return task.window == 0 ? 0 : std::clamp(task.positions[query / task.queries_per_row] + 1 - task.window - start, 0, kSpanTokens);
+  }
+  int32_t last_of(const SpanTask& task, int32_t query) const {
+    return std::clamp(task.positions[query / task.queries_per_row] + 1 - start, 0, kSpanTokens);
+  }
+  KvHeadBlock head_block(const SpanTask& task, int32_t block) const { return task.pool->head_block(task.layer, table[block], task.kv_head); }
+};
+
+/// All queries' scores become weights.
+template <class V>
+inline void soften_all(const SpanTask& task, const SpanBlocks& blocks, float* scores, AttentionState state) {
   for (int32_t query = 0; query < task.queries; ++query) {
-    const int32_t first = first_of(query), last = last_of(query);
+    const int32_t first = blocks.first_of(task, query), last = blocks.last_of(task, query);
     if (first < last) {
-      soften<V>(scores + int64_t{query} * kSpanTokens, first, last, end_block * kTileColumns, state.max[query], state.sum[query]);
+      soften<V>(scores + int64_t{query} * kSpanTokens, first, last, blocks.end * kTileColumns, state.max[query], state.sum[query]);
     } else {
-      std::fill_n(scores + int64_t{query} * kSpanTokens, end_block * kTileColumns, 0.0f);
+      std::fill_n(scores + int64_t{query} * kSpanTokens, blocks.end * kTileColumns, 0.0f);
       state.max[query] = -std::numeric_limits<float>::infinity();
       state.sum[query] = 0;
     }
   }
+}
+
+template <class V>
+void attend_span(const SpanTask& task, AttentionState state) {
+  const int32_t dim = task.head_dim;
+  const int64_t padded = padded_dim(dim);
+  const SpanBuffers buffers(task.scratch, dim);
+  const SpanBlocks blocks(task);
+
+  for (int32_t block = blocks.first; block < blocks.end; ++block) {
+    const float* from = keys_of<V>(task, blocks.head_block(task, block), buffers.keys);
+    product<V>(task.queries, task.query, dim, from, kTileColumns, dim, buffers.scores + block * kTileColumns, kSpanTokens, false);
+  }
+  soften_all<V>(task, blocks, buffers.scores, state);
   bool begun = false;
-  for (int32_t block = first_block; block < end_block; block += kValueBlocks) {
+  for (int32_t block = blocks.first; block < blocks.end; block += SpanBuffers::kValueBlocks) {
     // Only what the task's own sequence has stored: behind it lies what others left.
-    const int32_t count = std::min(kValueBlocks * limits::kBlockTokens, tokens - block * limits::kBlockTokens);
+    const int32_t count = std::min(SpanBuffers::kValueBlocks * limits::kBlockTokens, blocks.tokens - block * limits::kBlockTokens);
     for (int32_t t = 0; t < count; t += limits::kBlockTokens)
-      values_of<V>(task, task.pool->head_block(task.layer, table[block + t / limits::kBlockTokens], task.kv_head),
-                   std::min(count - t, limits::kBlockTokens), values + t * padded);
+      values_of<V>(task, blocks.head_block(task, block + t / limits::kBlockTokens), std::min(count - t, limits::kBlockTokens), buffers.values + t * padded);
     for (int64_t column = 0; column < padded; column += kTileColumns)
-      product<V>(task.queries, scores + block * kTileColumns, kSpanTokens, values + column, padded, count, state.out + column, padded, begun);
+      product<V>(task.queries, buffers.scores + block * kTileColumns, kSpanTokens, buffers.values + column, padded, count, state.out + column, padded, begun);
     begun = true;
   }
 }
@@ -217,9 +247,9 @@ void finish(const AttentionState& state, int32_t query, int32_t head_dim, float*
 }
 
 template <class V>
-constexpr OpKernels make_op_kernels(Isa isa) {
+constexpr OpKernels make_op_kernels(Isa isa, decltype(OpKernels::attend_span) by_tiles = nullptr) {
   return {.isa = isa, .add_rms_norm = add_rms_norm<V>, .add = add<V>, .silu_mul = silu_mul<V>, .rotate = rotate<V>, .store_kv = store_kv<V>,
-          .scale = scale<V>, .attend_span = attend_span<V>, .merge = merge<V>, .finish = finish<V>};
+          .scale = scale<V>, .attend_span = attend_span<V>, .attend_span_by_tiles = by_tiles, .merge = merge<V>, .finish = finish<V>};
 }
 
 }  // namespace pagemill::ops

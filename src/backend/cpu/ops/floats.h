@@ -1,7 +1,8 @@
 // FloatsPlain, FloatsAvx2, FloatsAvx512: a few floats side by side, with the same members. Private to ops_*.cpp.
 //
 // The kernels are written over one of them. The plain one is as wide as AVX2's and, as every lane is computed alike, runs the index
-// logic of all of them on any machine. fma rounds once on every instance.
+// logic of all of them on any machine. fma rounds once on every instance. They are in an unnamed namespace: nothing instantiated over them is shared with
+// a file that has other compiler flags.
 #pragma once
 
 #include <bit>
@@ -15,6 +16,7 @@
 #endif
 
 namespace pagemill::ops {
+namespace {
 
 struct FloatsPlain {
   static constexpr int kFloats = 8;
@@ -150,4 +152,5 @@ struct FloatsAvx512 {
 };
 #endif
 
+}  // namespace
 }  // namespace pagemill::ops

@@ -10,8 +10,8 @@ const OpKernels& op_kernels(Isa isa) {
     case Isa::avx2:
     case Isa::avx_vnni: return ops::kAvx2;
     case Isa::avx512:
-    case Isa::avx512_vnni:
-    case Isa::amx: return ops::kAvx512;
+    case Isa::avx512_vnni: return ops::kAvx512;
+    case Isa::amx: return ops::kAmx;
   }
   return ops::kPlain;
 }

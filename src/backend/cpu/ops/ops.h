@@ -19,8 +19,8 @@ namespace pagemill {
 /// Positions whose softmax is taken in one piece. A row's attention is merged from the spans [0, 256), [256, 512), … in this
 /// order, whoever computes which span: so its value depends on its own context alone.
 inline constexpr int32_t kSpanTokens = 256;
-/// Query vectors that one task works on at once, at most.
-inline constexpr int32_t kQueriesMax = 48;
+/// Query vectors that one task works on at once, at most; by tiles, where what is made of keys and values costs more, they serve more.
+inline constexpr int32_t kQueriesMax = 48, kQueriesByTilesMax = 96;
 /// Columns of the products inside attention: the tokens of a block, and elements of a value.
 inline constexpr int32_t kTileColumns = limits::kBlockTokens;
 
@@ -40,14 +40,16 @@ struct SpanTask {
   int32_t layer, kv_head, head_dim, window;
   int32_t span;                        // positions span · kSpanTokens …
   const int32_t* block_table;          // of the sequence
-  int32_t queries;                     // ≤ kQueriesMax
+  int32_t queries;                     // ≤ kQueriesMax, or kQueriesByTilesMax
   int32_t queries_per_row;             // heads that share the KV head: query i belongs to the task's row i / queries_per_row
   const int32_t* positions;            // of the task's rows, ascending
   const float* query;                  // [queries, head_dim], multiplied by scale · log2 e
   float* scratch;                      // [span_scratch_floats]
 };
+/// attend_span's: scores, a block's keys, four blocks' values. attend_span_by_tiles' beside them, of 16 bits each: queries and keys twice, weights, values.
 constexpr int64_t span_scratch_floats(int32_t head_dim) {
-  return int64_t{kQueriesMax} * kSpanTokens + int64_t{kTileColumns} * head_dim + int64_t{4} * kTileColumns * padded_dim(head_dim);
+  return int64_t{kQueriesByTilesMax} * kSpanTokens + int64_t{kTileColumns} * head_dim + int64_t{4} * kTileColumns * padded_dim(head_dim) +
+         int64_t{kQueriesByTilesMax + kTileColumns} * head_dim + (kQueriesByTilesMax + padded_dim(head_dim)) * kSpanTokens / 2;
 }
 
 struct OpKernels {
@@ -65,6 +67,9 @@ struct OpKernels {
   void (*scale)(const float* x, float factor, int64_t n, float* out);
   /// Attention over one span, alone: writes `state` for the task's queries; a query that sees nothing of it gets max = -infinity.
   void (*attend_span)(const SpanTask& task, AttentionState state);
+  /// The same with products of bf16 by tiles, for head_dim a multiple of 32; null where the instruction set has none. Values differ from
+  /// attend_span's by their rounding.
+  void (*attend_span_by_tiles)(const SpanTask& task, AttentionState state);
   /// into = into merged with `next`, the span that follows.
   void (*merge)(AttentionState into, AttentionState next, int32_t queries, int32_t head_dim);
   /// out[i] = state.out / state.sum of one query, [head_dim].

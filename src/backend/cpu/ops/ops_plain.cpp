@@ -1,8 +1,9 @@
-#include "backend/cpu/ops/attention_kernels.h"
 #include "backend/cpu/ops/tables.h"
+#include "backend/cpu/ops/tile_attention.h"
+#include "backend/cpu/vec/plain_tiles.h"
 
 namespace pagemill::ops {
 
-const OpKernels kPlain = make_op_kernels<FloatsPlain>(Isa::plain);
+const OpKernels kPlain = make_op_kernels<FloatsPlain>(Isa::plain, attend_span_by_tiles<FloatsPlain, vec::PlainTiles>);
 
 }  // namespace pagemill::ops

@@ -5,6 +5,6 @@
 
 namespace pagemill::ops {
 
-extern const OpKernels kPlain, kAvx2, kAvx512;
+extern const OpKernels kPlain, kAvx2, kAvx512, kAmx;
 
 }  // namespace pagemill::ops
