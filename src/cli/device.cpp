@@ -12,7 +12,7 @@ void DeviceFlags::declare(CLI::App& command, const std::string& group) {
                      "CPU: of keys and values where --kv-cache-dtype is auto; weights stay as in the file")->capture_default_str()->group(group);
   gpu.declare(command, group);
   command.add_option("--isa", isa,
-                     "Instruction set of the CPU kernels: auto (the widest of this CPU), avx2, avx_vnni, avx512, avx512_vnni, amx (rows of quantised weights vary in the last bits beside others unless --deterministic), plain (C++ without "
+                     "Instruction set of the CPU kernels: auto (the widest of this CPU), avx2, avx_vnni, avx512, avx512_vnni, amx (values vary in the last bits with what else runs unless --deterministic), plain (C++ without "
                      "intrinsics), or reference, the slow oracle that the others are tested against. All but reference repack the weights while loading: "
                      "once per start, on all threads, into memory of about the file's size, 1 to 1.5 GB/s a core where the file is in the system's cache; nothing is kept on the disk")
       ->type_name("NAME")->capture_default_str()->group(group);
