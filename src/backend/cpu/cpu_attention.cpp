@@ -17,6 +17,7 @@ namespace {
 constexpr float kLog2E = 1.44269504f;
 constexpr int64_t kTasksPerThread = 3;                        // fewer: spans become tasks
 constexpr int64_t kPartialFloats = int64_t{4} << 20;          // room for the spans' states, at least
+constexpr int32_t kTileRowsMin = 16;                          // of a sequence; fewer do not pay for its keys and values as pairs of bf16
 
 float* row_of(Matrix matrix, int64_t row) { return reinterpret_cast<float*>(matrix.data) + row * matrix.cols; }
 
@@ -33,8 +34,7 @@ struct CpuBackend::AttentionCall {
   const GroupTables& tables;
   Matrix q, out;
   RowForms forms;                // of `out`; empty where heads and blocks of 32 do not line up
-  decltype(OpKernels::attend_span) attend_span = nullptr;
-  int32_t queries_max = 0;       // of a task
+  bool by_tiles = false;         // for sequences with kTileRowsMin rows or more
   int32_t group_heads = 0;       // query heads of a KV head
   int32_t parts = 1;             // pieces that they are cut into where they are more than kQueriesMax
   int32_t part_heads = 0;        // heads of a piece
@@ -126,11 +126,12 @@ void CpuBackend::rope_store(const StepInputs& step, const AttentionShape& shape,
 /// The longest come first: what is left for the end of the phase is short.
 void CpuBackend::cut_into_tiles(const StepInputs& step, const AttentionCall& call) {
   tiles_.clear();
-  const int32_t rows_max = std::max(1, call.queries_max / call.part_heads);
   for (size_t seq = 0; seq + 1 < step.row_begin.size(); ++seq) {
     const int32_t begin = step.row_begin[seq];
+    const bool by_tiles = call.by_tiles && step.row_begin[seq + 1] - begin >= kTileRowsMin;
+    const int32_t rows_max = std::max(1, (by_tiles ? kQueriesByTilesMax : kQueriesMax) / call.part_heads);
     for (int32_t end = step.row_begin[seq + 1]; end > begin;) {
-      QueryTile tile{.seq = static_cast<int32_t>(seq)};
+      QueryTile tile{.seq = static_cast<int32_t>(seq), .by_tiles = by_tiles};
       tile.rows = (end - begin - 1) % rows_max + 1;
       tile.first_row = end -= tile.rows;
       const int32_t* positions = &step.positions[static_cast<size_t>(tile.first_row)];
@@ -160,9 +161,7 @@ void CpuBackend::attention(const StepInputs& step, const AttentionShape& shape, 
   call.part_heads = (call.group_heads + call.parts - 1) / call.parts;
   static_assert(QuantizedRows::kBlock == RoundedRows::kTileCols);
   // In steps whose products with quantised weights go through tiles too, so that both follow one rule.
-  const bool by_tiles = kernels_.attend_span_by_tiles != nullptr && dim % RoundedRows::kTileCols == 0 && matrices_.takes_bf16_panels(step.shape.rows);
-  call.attend_span = by_tiles ? kernels_.attend_span_by_tiles : kernels_.attend_span;
-  call.queries_max = by_tiles ? kQueriesByTilesMax : kQueriesMax;
+  call.by_tiles = kernels_.attend_span_by_tiles != nullptr && dim % RoundedRows::kTileCols == 0 && matrices_.takes_bf16_panels(step.shape.rows);
   row_cache_.forget(out);
   if (dim % QuantizedRows::kBlock == 0) call.forms = begin_forms(out);
   cut_into_tiles(step, call);
@@ -210,7 +209,7 @@ void CpuBackend::attend_span(const AttentionCall& call, const QueryTile& tile, i
   const SpanTask task{.pool = &call.pool, .layer = call.shape.layer, .kv_head = call.kv_head_of(part), .head_dim = dim, .window = call.shape.window,
                       .span = span, .block_table = call.tables.block_table.data() + int64_t{tile.seq} * call.tables.stride,
                       .queries = tile.rows * heads, .queries_per_row = heads, .positions = &call.step.positions[static_cast<size_t>(tile.first_row)], .query = query, .scratch = scratch};
-  call.attend_span(task, partial_state(call, tile, part, span));
+  (tile.by_tiles ? kernels_.attend_span_by_tiles : kernels_.attend_span)(task, partial_state(call, tile, part, span));
 }
 
 /// All spans of a tile, one after another.
@@ -226,9 +225,10 @@ void CpuBackend::attend_tile(const AttentionCall& call, const QueryTile& tile, i
   SpanTask task{.pool = &call.pool, .layer = call.shape.layer, .kv_head = call.kv_head_of(part), .head_dim = dim, .window = call.shape.window,
                 .span = tile.first_span, .block_table = call.tables.block_table.data() + int64_t{tile.seq} * call.tables.stride, .queries = queries,
                 .queries_per_row = heads, .positions = &call.step.positions[static_cast<size_t>(tile.first_row)], .query = query, .scratch = scratch};
-  call.attend_span(task, total);
+  const auto attend = tile.by_tiles ? kernels_.attend_span_by_tiles : kernels_.attend_span;
+  attend(task, total);
   while (++task.span < tile.end_span) {
-    call.attend_span(task, next);
+    attend(task, next);
     kernels_.merge(total, next, queries, dim);
   }
   finish_tile(call, tile, part, total);

@@ -66,6 +66,7 @@ class CpuBackend final : public Backend {
   struct QueryTile {
     int32_t seq = 0, first_row = 0, rows = 0;
     int32_t first_span = 0, end_span = 0;
+    bool by_tiles = false;
     int64_t partial = 0;  // where its spans' states begin, where spans are tasks of their own
   };
   struct AttentionCall;
