@@ -233,7 +233,7 @@ void declare_engine(CLI::App& command, ServeFlags& flags) {
   command.add_option("--tensor-parallel-size,--tp", flags.tensor_parallel_size, "Only 1 in this version")->capture_default_str()->group("Engine");
   command.add_option("--max-num-seqs", flags.max_num_seqs, "Requests computed at the same time")->check(CLI::Range(1, 65'536))->capture_default_str()->group("Engine");
   command.add_option("--max-num-batched-tokens", flags.max_num_batched_tokens, "Tokens of one step (2048; 8192 where 40 GiB of a GPU may be used)")->check(CLI::Range(1, 1'048'576))->group("Engine");
-  command.add_option("--max-step-ms", flags.max_step_ms, "Prompts are cut so that a step beside running answers takes no longer (five times as long where there are none); 0 = no limit (200; 60 on a GPU)")->check(CLI::Range(0.0, 1e6))->group("Engine");
+  command.add_option("--max-step-ms", flags.max_step_ms, "Prompts are cut so that a step beside running answers takes no longer (5 times as long where there are none, up to 25 times where a model takes long to read); 0 = no limit (200; 60 on a GPU)")->check(CLI::Range(0.0, 1e6))->group("Engine");
   command.add_option("--max-queued-requests", flags.max_queued_requests, "Requests that may wait; 429 beyond")->check(CLI::Range(1, 1'000'000))->capture_default_str()->group("Engine");
   command.add_option("--max-queued-tokens", flags.max_queued_tokens, "Prompt tokens that may wait; 429 beyond")->check(CLI::PositiveNumber)->capture_default_str()->group("Engine");
   command.add_option("--kv-cache-memory-bytes", flags.kv_cache_memory_bytes, "Memory of the KV cache (2G); auto = what fits")->type_name("BYTES")->capture_default_str()->group("Engine");

@@ -32,7 +32,7 @@ struct EngineOptions {
   int32_t max_num_seqs = 128;                  // sequences computed at the same time
   // None = what the device takes well (step_limits.h):
   std::optional<int32_t> max_num_batched_tokens;  // rows of one step
-  std::optional<double> max_step_ms;           // prompts are cut so that a step beside answers takes no longer, alone five times as long; 0 = no limit
+  std::optional<double> max_step_ms;           // prompts are cut so that a step beside answers takes no longer, alone 5 to 25 times as long; 0 = no limit
   std::optional<DType> kv_dtype;               // none = the backend's own choice
   uint64_t kv_cache_memory_bytes = 0;          // 0 = auto
   bool prefix_caching = true;

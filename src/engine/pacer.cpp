@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace pagemill {
 
@@ -25,7 +26,7 @@ Pacer::Pacer(TimeNs step_max_ns) : step_max_ns_(static_cast<double>(step_max_ns)
 
 double Pacer::prompt_ns(bool beside_answers) const {
   if (step_max_ns_ == 0) return INFINITY;
-  const double limit = beside_answers ? step_max_ns_ : kAloneFactor * step_max_ns_;
+  const double limit = beside_answers ? step_max_ns_ : std::clamp(kAloneBases * times_[0], kAloneFactor * step_max_ns_, kAloneMost * step_max_ns_);
   return std::max(kAim * limit - times_[0], beside_answers ? times_[0] : limit / 2);
 }
 
@@ -49,7 +50,9 @@ void Pacer::observe(int32_t prompt_rows, double positions, TimeNs duration_ns) {
   const Vector x = {1, prompt_rows / kRowsScale, positions / kPositionsScale};
   const double rows_ns = times_[1] * x[1] + times_[2] * x[2];
   rows_seen_ = std::max<double>(prompt_rows, prompt_rows > 0 ? kSeenShrinks * rows_seen_ : rows_seen_);
-  if (prompt_rows > 0 && rows_ns > 0) {
+  if (prompt_rows > 0 && !std::exchange(prompts_seen_, true)) {
+    // What there was to miss was a guess.
+  } else if (prompt_rows > 0 && rows_ns > 0) {
     // Against the forecast as it was before this step taught us anything.
     const double longer = std::clamp((ns - times_[0]) / rows_ns, 1.0, kMarginMax);
     margin_ = longer > margin_ ? longer : margin_ + kMarginShrinks * (longer - margin_);

@@ -12,8 +12,9 @@
 // Invariants: the three times are not negative; the margin is at least 1.
 //
 // Where the answers alone take longer than a step should, prompts get as much time as they do: steps double, and prompts
-// still get on. Where no answer is under way, nobody waits for a token, and a prompt is read faster in long steps (every step
-// reads and unpacks all weights): they may take kAloneFactor times as long. Owned by the engine thread.
+// still get on. Where no answer is under way, nobody waits for a token, and a prompt is read faster in long steps, since every step
+// reads and unpacks all weights: they may take kAloneFactor times as long, or kAloneBases times what a step takes whatever its rows, so
+// that this is a small part of them (a 7B model on two cores), but no more than kAloneMost times. Owned by the engine thread.
 #pragma once
 
 #include <array>
@@ -50,7 +51,7 @@ class Pacer {
 
  private:
   static constexpr int32_t kRowsFirst = 32;    // of the first prompt, before anything was measured
-  static constexpr double kAloneFactor = 5;
+  static constexpr double kAloneFactor = 5, kAloneBases = 20, kAloneMost = 25;
   static constexpr int32_t kRowsAlone = 16;    // at least, where no answer waits for the step
   static constexpr double kAim = 0.9;          // of the limit
 
@@ -60,6 +61,7 @@ class Pacer {
   const double step_max_ns_;
   Vector times_{};                             // ns: base, row, position
   std::array<Vector, 3> doubt_{};              // how little each is known: the inverse of the information so far
+  bool prompts_seen_ = false;
   double margin_ = 1;                          // forecasts of prompt rows are multiplied by it
   double rows_seen_ = 0;                       // the most of a step lately; nothing is forecast for more than twice as many
 };

@@ -126,6 +126,21 @@ TEST(PacerTest, AStepWhoseFixedCostIsTheLimitDoesNotShrinkToNothing) {
   EXPECT_GT(drive(pacer, 300, [](int32_t prompt) { return 250 * kNsPerMs + prompt * kNsPerMs; }), 100);
 }
 
+/// 20 times what a step takes without prompt rows, up to 25 times the limit.
+TEST(PacerTest, WhereNobodyAnswersAModelThatIsSlowToReadGetsStepsThatPayForIt) {
+  for (const auto& [base_ms, expected] : {std::pair{150, (0.9 * 3000 - 150) / 15}, {600, (0.9 * 5000 - 600) / 15}}) {
+    Pacer pacer(static_cast<TimeNs>(kStepMaxMs * kNsPerMs));
+    const auto duration = [base = base_ms](int32_t prompt) { return base * kNsPerMs + prompt * 15 * kNsPerMs; };
+    for (int i = 0; i < 50; ++i) pacer.observe(0, 0, duration(0));
+    int32_t rows = 0;
+    for (int i = 0; i < 8; ++i) {
+      rows = std::max(pacer.rows_within(pacer.prompt_ns(false), 0), Pacer::rows_min(0));
+      pacer.observe(rows, Pacer::position_sum(rows, 0), duration(rows));
+    }
+    EXPECT_NEAR(rows, expected, 0.05 * expected) << base_ms;
+  }
+}
+
 TEST(PacerTest, WhereNobodyAnswersAPromptIsReadInLongerSteps) {
   Pacer pacer(static_cast<TimeNs>(kStepMaxMs * kNsPerMs));
   const auto duration = [](int32_t prompt) { return 30 * kNsPerMs + prompt * kNsPerMs / 2; };
