@@ -246,6 +246,10 @@ Result<ExitCode> serve(ServeOptions options) {
   const std::string url = server_url(options.http, running.server->port()) + options.api.root_path;
   options.engine.model = path;
   options.engine.served_model_name = options.api.model_names.front();
+  // What cannot be read is reported by who loads it.
+  if (const auto source = open_gguf(path)) {
+    if (auto stop_tokens = read_stop_tokens(**source)) options.engine.stop_tokens = std::move(*stop_tokens);
+  }
   PM_ASSIGN(auto backend, make_backend(options.device, path));
   const std::string device = describe_device(backend->device(), options.device.threads > 0 ? options.device.threads : usable_threads());
   running.engine = make_engine(options.engine, std::move(backend));

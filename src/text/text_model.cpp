@@ -28,14 +28,15 @@ int64_t local_time_s() {
   return static_cast<int64_t>(now) + local.tm_gmtoff;
 }
 
-std::vector<int32_t> find_stop_tokens(const Tokenizer& tokenizer) {
-  const SpecialTokens& special = tokenizer.special();
+std::vector<int32_t> find_stop_tokens(const Vocabulary& vocabulary) {
+  constexpr int64_t kControl = 3;  // of GGUF's token types
+  const SpecialTokens& special = vocabulary.special;
   std::vector<int32_t> stop;
   for (const auto& id : {special.eos, special.end_of_turn, special.end_of_message}) {
     if (id) stop.push_back(*id);
   }
-  for (const int32_t id : tokenizer.added_tokens()) {
-    if (tokenizer.is_control(id) && std::ranges::count(kAnswerEnds, tokenizer.token_bytes(id)) > 0) stop.push_back(id);
+  for (size_t id = 0; id < vocabulary.types.size(); ++id) {
+    if (vocabulary.types[id] == kControl && std::ranges::count(kAnswerEnds, vocabulary.tokens[id]) > 0) stop.push_back(static_cast<int32_t>(id));
   }
   std::ranges::sort(stop);
   stop.erase(std::ranges::unique(stop).begin(), stop.end());
@@ -87,7 +88,7 @@ Result<std::shared_ptr<const TextModel>> TextModel::from_source(const WeightSour
   auto tokenizer = Tokenizer::from_vocabulary(vocabulary);
   if (!tokenizer) return tl::unexpected(std::move(tokenizer).error().within(source.name()));
   State state{std::move(*tokenizer), std::nullopt, {}, {}};
-  state.stop_tokens = find_stop_tokens(state.tokenizer);
+  state.stop_tokens = find_stop_tokens(vocabulary);
 
   PM_ASSIGN(const auto own_template, source.string("tokenizer.chat_template"));
   const bool overridden = !template_override.empty();
@@ -116,6 +117,11 @@ const ChatTemplate* TextModel::chat_template() const {
 }
 
 const std::vector<int32_t>& TextModel::stop_tokens() const { return state_->stop_tokens; }
+
+Result<std::vector<int32_t>> read_stop_tokens(const WeightSource& source) {
+  PM_ASSIGN(const Vocabulary vocabulary, read_vocabulary(source));
+  return find_stop_tokens(vocabulary);
+}
 
 Result<std::vector<int32_t>> TextModel::render_chat(const json::array& messages, const json::array& tools,
                                                     const json::object& arguments, bool add_generation_prompt,

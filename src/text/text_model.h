@@ -39,4 +39,7 @@ class TextModel {
   std::unique_ptr<State> state_;
 };
 
+/// What TextModel::stop_tokens() will be, from the file alone: for who starts an engine while the tokenizer is still being made.
+Result<std::vector<int32_t>> read_stop_tokens(const WeightSource& source);
+
 }  // namespace pagemill

@@ -104,6 +104,13 @@ class Start(unittest.TestCase):
             chat = json.loads(server.request("POST", "/tokenize", {"messages": [{"role": "user", "content": "ab"}]}).body)
             self.assertEqual(chat["tokens"], plain["tokens"])
 
+    def test_the_models_own_end_of_sequence_ends_an_answer(self):
+        ask = {"prompt": [1, 2], "max_tokens": 5, "temperature": 0, "logit_bias": {"511": 100}}  # the last of this vocabulary is its end
+        with serve(MODEL) as server:
+            for ignore, reason, tokens in ((False, "stop", 1), (True, "length", 5)):
+                answer = json.loads(server.request("POST", "/v1/completions", {**ask, "ignore_eos": ignore}).body)
+                self.assertEqual((answer["choices"][0]["finish_reason"], answer["usage"]["completion_tokens"]), (reason, tokens))
+
 
 class Configuration(unittest.TestCase):
     def check(self, name, text):

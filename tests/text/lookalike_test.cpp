@@ -155,6 +155,7 @@ TEST(TextModel, RendersTheDefaultModelsChat) {
   EXPECT_EQ(std::ranges::count(*ids, 1), 3);  // <|im_start|>: the template's own
   EXPECT_EQ(std::ranges::count(*ids, 2), 2);
   EXPECT_EQ((*model)->stop_tokens(), (std::vector<int32_t>{0, 2}));
+  EXPECT_EQ(*read_stop_tokens(*source), (*model)->stop_tokens());
   EXPECT_FALSE((*model)->render_chat(messages, {}, {{"messages", json::array{}}}, true));
 }
 
