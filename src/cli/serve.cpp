@@ -78,9 +78,8 @@ struct Running {
 };
 
 /// Tokenizer and template are made beside the weights.
-void load_text(Running& running, const std::filesystem::path& path, const std::string& chat_template) {
+void load_text(Running& running, Result<std::unique_ptr<WeightSource>> source, const std::string& chat_template) {
   const TimeNs started_ns = now_ns();
-  auto source = open_gguf(path);
   auto text = source ? TextModel::from_source(**source, chat_template) : tl::unexpected(source.error());
   if (!text) {
     std::lock_guard lock(running.text_mutex);
@@ -246,8 +245,8 @@ Result<ExitCode> serve(ServeOptions options) {
   const std::string url = server_url(options.http, running.server->port()) + options.api.root_path;
   options.engine.model = path;
   options.engine.served_model_name = options.api.model_names.front();
-  // What cannot be read is reported by who loads it.
-  if (const auto source = open_gguf(path)) {
+  auto source = open_gguf(path);
+  if (source) {  // what cannot be read is reported by who loads it
     if (auto stop_tokens = read_stop_tokens(**source)) options.engine.stop_tokens = std::move(*stop_tokens);
   }
   PM_ASSIGN(auto backend, make_backend(options.device, path));
@@ -261,7 +260,7 @@ Result<ExitCode> serve(ServeOptions options) {
   running.the_api->start(chat_paths(running.site.get()));
   std::printf("Listening on %s after %.2f s; loading %s (%s)\n", url.c_str(), seconds_between(started_ns, now_ns()), path.c_str(), device.c_str());
   print_page(running, options, url);
-  running.text_loader = std::thread([&] { load_text(running, path, options.chat_template); });
+  running.text_loader = std::thread([&, source = std::move(source)]() mutable { load_text(running, std::move(source), options.chat_template); });
 
   LoadTimes times;
   PM_ASSIGN(const Awaited awaited, wait_for_model(running, signals, times));

@@ -9,8 +9,8 @@
 namespace pagemill {
 namespace {
 
-// Sleeping and being woken takes a thread of a virtual machine some 50 µs, so who waits a little longer than that for the next phase of a step, or
-// for the last task of this one, should not sleep: with 16 threads and 192 phases a token 3 to 9 % of the time.
+// Who waits for the next phase of a step, or for the last task of this one, had better not sleep: with 16 threads and 192 phases a token waking them
+// took 2 to 9 % of the time (docs/kernels.md, AMX).
 constexpr std::chrono::microseconds kSpinTime{100};
 constexpr uint32_t kWaveTasks = 1u << 30;
 
