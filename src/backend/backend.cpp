@@ -37,4 +37,9 @@ void Backend::linear_gated(const StepInputs& step, Matrix x, const Weight& gate,
   gated_activation(activation, out, scratch, out);
 }
 
+void Backend::linear_mlp(const StepInputs& step, Matrix x, const MlpWeights& weights, Activation activation, Matrix gated, Matrix scratch, Matrix out) {
+  linear_gated(step, x, *weights.gate, *weights.up, activation, gated, scratch);
+  linear(step, gated, *weights.down, nullptr, out);
+}
+
 }  // namespace pagemill

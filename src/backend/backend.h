@@ -213,6 +213,9 @@ class Backend {
   /// out = act(x · gateᵀ) · (x · upᵀ); `scratch` [rows, ffn] is the backend's to use.
   virtual void linear_gated(const StepInputs& step, Matrix x, const Weight& gate, const Weight& up, Activation activation,
                             Matrix out, Matrix scratch);
+  /// linear_gated into `gated`, then out = gated · downᵀ. What `gated` and `scratch`, [rows, ffn], hold afterwards is left open.
+  struct MlpWeights { const Weight *gate, *up, *down; };
+  virtual void linear_mlp(const StepInputs& step, Matrix x, const MlpWeights& weights, Activation activation, Matrix gated, Matrix scratch, Matrix out);
 
   // --- Sampling ------------------------------------------------------------------------------------------------------
   /// Enqueues the choice of a token for every logit row, exactly as backend/sampling.h defines it: bias, penalties, mask,

@@ -37,8 +37,7 @@ void Model::forward(const StepInputs& step, KvView kv, Backend& backend, Communi
     communicator.all_reduce_sum(delta);
     backend.add_rms_norm(x, delta, *w.ffn_norm, config.rms_eps, normed);
 
-    backend.linear_gated(step, normed, *w.gate, *w.up, Activation::silu, gate, up);
-    backend.linear(step, gate, *w.down, nullptr, delta);
+    backend.linear_mlp(step, normed, {w.gate, w.up, w.down}, Activation::silu, gate, up, delta);
     communicator.all_reduce_sum(delta);
     const bool last = layer + 1 == config.layers;
     const Weight& next_norm = last ? *state.weights.output_norm : *state.weights.layers[static_cast<size_t>(layer) + 1].attn_norm;

@@ -49,6 +49,9 @@ class RecordingBackend final : public ForwardingBackend {
                     Matrix scratch) override {
     inner_.linear_gated(step, x, gate, up, activation, out, scratch);
   }
+  void linear_mlp(const StepInputs& step, Matrix x, const MlpWeights& weights, Activation activation, Matrix gated, Matrix scratch, Matrix out) override {
+    inner_.linear_mlp(step, x, weights, activation, gated, scratch, out);
+  }
   /// Hashes by (seed, position).
   std::map<std::pair<uint64_t, uint64_t>, uint64_t> take() { return std::exchange(logits_, {}); }
 

@@ -63,6 +63,9 @@ class ForwardingBackend : public Backend {
                     Matrix scratch) override {
     inner_.linear_gated(step, x, gate, up, activation, out, scratch);
   }
+  void linear_mlp(const StepInputs& step, Matrix x, const MlpWeights& weights, Activation activation, Matrix gated, Matrix scratch, Matrix out) override {
+    inner_.linear_mlp(step, x, weights, activation, gated, scratch, out);
+  }
   void sample(const StepInputs& step, Matrix logits) override { inner_.sample(step, logits); }
   Result<void> finish_sample(std::span<SampledToken> tokens, std::span<LogprobRow> rows) override {
     return inner_.finish_sample(tokens, rows);

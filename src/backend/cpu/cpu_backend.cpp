@@ -19,7 +19,7 @@ CpuBackend::CpuBackend(Isa isa, int threads, bool deterministic)
     : CpuBackend(isa, threads, linear_kernels(isa, deterministic), std::string(to_string(isa))) {}
 
 CpuBackend::CpuBackend(Isa isa, int threads, const LinearKernels& matrices, std::string name)
-    : isa_(isa), kernels_(op_kernels(isa)), matrices_(matrices), pool_(threads), linear_scratch_(pool_.threads()), sampler_(pool_) {
+    : kernels_(op_kernels(isa)), matrices_(matrices), pool_(threads), linear_scratch_(pool_.threads()), sampler_(pool_) {
   device_.kind = DeviceKind::cpu;
   device_.name = cpu_model_name();
   device_.isa = std::move(name);

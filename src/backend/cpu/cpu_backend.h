@@ -55,6 +55,7 @@ class CpuBackend final : public Backend {
   void linear_qkv(const StepInputs& step, Matrix x, const QkvWeights& weights, Matrix q, Matrix k, Matrix v) override;
   void linear_gated(const StepInputs& step, Matrix x, const Weight& gate, const Weight& up, Activation activation, Matrix out,
                     Matrix scratch) override;
+  void linear_mlp(const StepInputs& step, Matrix x, const MlpWeights& weights, Activation activation, Matrix gated, Matrix scratch, Matrix out) override;
 
   void sample(const StepInputs& step, Matrix logits) override;
   Result<void> finish_sample(std::span<SampledToken> tokens, std::span<LogprobRow> logprobs) override;
@@ -88,6 +89,8 @@ class CpuBackend final : public Backend {
   void write_rows(Matrix matrix, const RowForms& forms, int64_t begin, int64_t end, Write&& write) const;
   LinearInput input_of(Matrix x, std::initializer_list<const Weight*> weights);
   void norm(Matrix x, const float* delta, const Weight& weight, float eps, Matrix out);
+  /// reader: the weight that alone will read `out`, or null. Without f32 rows where it reads another form.
+  void multiply_gated(Matrix x, const Weight& gate, const Weight& up, Activation activation, Matrix out, const Weight* reader);
   const float* rotations(const StepInputs& step, const RopeTable& rope);
 
   Result<void> reserve_floats(std::unique_ptr<HostBuffer>& buffer, int64_t floats, std::string_view purpose);
@@ -97,7 +100,6 @@ class CpuBackend final : public Backend {
   void finish_tile(const AttentionCall& call, const QueryTile& tile, int32_t part, const AttentionState& state) const;
   AttentionState partial_state(const AttentionCall& call, const QueryTile& tile, int32_t part, int32_t span) const;
 
-  const Isa isa_;
   const OpKernels& kernels_;
   const LinearKernels& matrices_;
   ComputePool pool_;

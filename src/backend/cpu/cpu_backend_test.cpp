@@ -292,6 +292,21 @@ TEST_P(CpuOps, FusedProductsEqualPlainOnes) {
   }
 }
 
+TEST_P(CpuOps, TheMlpEqualsItsTwoProducts) {
+  constexpr int64_t kIn = 256, kFfn = 96, kOut = 64;
+  for (const DType dtype : {DType::q8_0, DType::f16, DType::bf16, DType::f32}) {
+    const auto gate = TestWeight(DType::q4_k, kFfn, kIn, 1).prepare(*fast_), up = TestWeight(DType::q4_k, kFfn, kIn, 2).prepare(*fast_), down = TestWeight(dtype, kOut, kFfn, 3).prepare(*fast_);
+    for (const int64_t rows : {1, 13, 29, 60}) {
+      Floats x = random_floats(static_cast<size_t>(rows * kIn), 4), gated(static_cast<size_t>(rows * kFfn)), scratch(gated.size()), expected(static_cast<size_t>(rows * kOut)), got(expected.size());
+      fast_->linear_gated(step_.inputs(), matrix(x, kIn), *gate, *up, Activation::silu, matrix(gated, kFfn), matrix(scratch, kFfn));
+      fast_->linear(step_.inputs(), matrix(gated, kFfn), *down, nullptr, matrix(expected, kOut));
+      std::fill(gated.begin(), gated.end(), std::nanf(""));
+      fast_->linear_mlp(step_.inputs(), matrix(x, kIn), {gate.get(), up.get(), down.get()}, Activation::silu, matrix(gated, kFfn), matrix(scratch, kFfn), matrix(got, kOut));
+      EXPECT_TRUE(same_bits(got, expected)) << to_string(dtype) << ", " << rows << " rows";
+    }
+  }
+}
+
 TEST_P(CpuOps, EmbedEqualsTheReference) {
   for (const DType dtype : {DType::f32, DType::f16, DType::q4_0, DType::q6_k}) {
     const TestWeight table(dtype, 6, 256, 11);

@@ -30,7 +30,7 @@ template <class Write>
 void CpuBackend::write_rows(Matrix matrix, const RowForms& forms, int64_t begin, int64_t end, Write&& write) const {
   for (int64_t row = begin, first = begin; row < end; ++row) {
     write(row);
-    if (const QuantizedRows& to = forms.quantized) quantize_blocks(isa_, row_of(matrix, row), to.blocks(), to.block(row, 0), to.stride(row));
+    if (const QuantizedRows& to = forms.quantized) matrices_.quantize(row_of(matrix, row), to.blocks(), to.block(row, 0), to.stride(row));
     // bf16 rows of a tile lie side by side: they are made together, from the second-level cache.
     if (!forms.rounded || (row + 1 < end && (row + 1) % RoundedRows::kTileRows != 0)) continue;
     round_part(matrices_, row_of(matrix, first), matrix.cols, row + 1 - first, matrix.cols, forms.rounded, first, 0);
@@ -46,7 +46,7 @@ LinearInput CpuBackend::input_of(Matrix x, std::initializer_list<const Weight*> 
   RowForms forms = row_cache_.find(x);
   if ((quantized && !forms.quantized) || (rounded && !forms.rounded)) {  // whoever wrote x did not make them
     forms = begin_forms(x);
-    if (forms.quantized) quantize_rows(pool_, isa_, input.floats, x.cols, forms.quantized);
+    if (forms.quantized) quantize_rows(pool_, matrices_, input.floats, x.cols, forms.quantized);
     if (forms.rounded) round_rows(pool_, matrices_, input.floats, x.cols, forms.rounded);
   }
   input.quantized = forms.quantized;
@@ -116,14 +116,25 @@ void CpuBackend::linear_qkv(const StepInputs&, Matrix x, const QkvWeights& w, Ma
   pagemill::linear(pool_, linear_scratch_, input, parts);
 }
 
-void CpuBackend::linear_gated(const StepInputs&, Matrix x, const Weight& gate, const Weight& up, Activation activation, Matrix out, Matrix) {
+void CpuBackend::multiply_gated(Matrix x, const Weight& gate, const Weight& up, Activation activation, Matrix out, const Weight* reader) {
   check_floats(x, out.rows, gate.in);
   check_floats(out, x.rows, gate.out);
   PM_CHECK(activation == Activation::silu);
   const LinearInput input = input_of(x, {&gate, &up});
   const RowForms forms = begin_forms(out);
+  const bool floats = reader == nullptr || !((forms.quantized && packed(*reader).wants_quantized(x.rows)) || (forms.rounded && packed(*reader).wants_rounded(x.rows)));
   pagemill::linear_gated(pool_, linear_scratch_, input, packed(gate), packed(up),
-                         {.floats = row_of(out, 0), .floats_stride = out.cols, .quantized = forms.quantized, .rounded = forms.rounded});
+                         {.floats = floats ? row_of(out, 0) : nullptr, .floats_stride = out.cols, .quantized = forms.quantized, .rounded = forms.rounded});
+}
+
+void CpuBackend::linear_gated(const StepInputs&, Matrix x, const Weight& gate, const Weight& up, Activation activation, Matrix out, Matrix) {
+  multiply_gated(x, gate, up, activation, out, nullptr);
+}
+
+void CpuBackend::linear_mlp(const StepInputs& step, Matrix x, const MlpWeights& weights, Activation activation, Matrix gated, Matrix, Matrix out) {
+  multiply_gated(x, *weights.gate, *weights.up, activation, gated, weights.down);
+  linear(step, gated, *weights.down, nullptr, out);
+  row_cache_.forget(gated);
 }
 
 void CpuBackend::gated_activation(Activation activation, Matrix gate, Matrix up, Matrix out) {

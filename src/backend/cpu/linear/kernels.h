@@ -24,6 +24,15 @@ inline constexpr int64_t kBf16PanelRows = 48;
 /// Bytes of one group's panel, at most: 16 lanes · 4 bytes · (8 vectors + 5 of scales) · kPanelBlocks.
 inline constexpr size_t kPanelGroupBytes = 16 * 4 * 13 * static_cast<size_t>(kPanelBlocks);
 
+/// Blocks along k that a product straight from packed groups takes, and what it asks memory for meanwhile.
+struct DirectBlocks {
+  int64_t begin = 0, count = 0;  // begin > 0: products are added to the sums. With K types a multiple of 8.
+  /// With kTile rows and two groups: `count` blocks from next_begin on of another group of the same type and length are asked for, not those
+  /// that follow.
+  const std::byte* next_group = nullptr;
+  int64_t next_begin = 0;
+};
+
 /// One quantised type.
 struct QuantizedKernels {
   size_t (*group_bytes)(int64_t in) = nullptr;
@@ -33,14 +42,16 @@ struct QuantizedKernels {
   void (*pack)(const std::byte* const* rows, int64_t in, std::byte* group) = nullptr;
   /// One lane of a group as f32, equal to dequantize_row's.
   void (*dequantize)(const std::byte* group, int lane, int64_t in, float* row) = nullptr;
-  /// Products straight from packed groups: sums[group][column · sums_stride + lane].
-  using Direct = void (*)(const std::byte* const* groups, int64_t in, const QuantBlock* x, int64_t x_stride, int columns, float* const* sums,
-                          int64_t sums_stride);
+  /// Products straight from packed groups: sums[group][column · sums_stride + lane]. x: of the first block.
+  using Direct = void (*)(const std::byte* const* groups, int64_t in, const DirectBlocks& blocks, const QuantBlock* x, int64_t x_stride,
+                          int columns, float* const* sums, int64_t sums_stride);
   /// Of one group, for 1 … QuantizedRows::kTile rows.
   Direct direct = nullptr;
   /// Of two groups in one pass over x. With fewer than kTile rows memory is what is waited for, and two runs of groups that lie far apart are
   /// two streams, which it serves faster than one. With kTile rows: see LinearKernels::pairs_of_tiles.
   Direct direct_pair = nullptr;
+  /// Of four groups, four streams, for one or two rows; null where there are too few registers.
+  Direct direct_four = nullptr;
   /// Blocks [begin, begin + count) of a group as bytes ready to multiply, for when many rows follow.
   void (*unpack)(const std::byte* group, int64_t in, int64_t begin, int64_t count, std::byte* panel) = nullptr;
   /// The products of `panels` neighbouring panels (1 or 2, panel_bytes apart; a lone one is slow), for 1 … kTile rows:

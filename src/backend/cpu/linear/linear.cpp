@@ -18,6 +18,8 @@ constexpr int64_t kUnit = 32;
 constexpr int64_t kRowChunk = 256, kRowChunkMost = 512;
 // What an item costs beside its rows (PhaseShape), about.
 constexpr int64_t kItemCost = 16, kItemCostOfBf16Panels = 32;
+// Blocks of a unit that tiles of few rows go over one after the other, at most: two groups' share the second-level cache with those asked for.
+constexpr int64_t kDirectBlocks = 128;
 constexpr int64_t kFloatSteps = 512;  // along k: 32 rows of 16 bits are then 32 KiB
 
 struct Scratch {
@@ -41,47 +43,8 @@ const QuantizedKernels& quantized_kernels(const PackedWeight& weight) {
 }
 
 /// Whether there are so few rows that memory is what is waited for.
-bool multiplied_in_pairs(const PackedWeight& weight, const LinearInput& x) {
+bool multiplied_in_streams(const PackedWeight& weight, const LinearInput& x) {
   return weight.vector() == nullptr && weight.wants_quantized(x.rows) && x.rows < kPairRows;
-}
-
-void multiply_direct(const PackedWeight& weight, int64_t unit, const LinearInput& x, Rows rows, float* sums) {
-  const QuantizedKernels& kernels = quantized_kernels(weight);
-  const int64_t lanes = weight.lanes(), first = unit * kUnit / lanes, groups = std::min(kUnit / lanes, weight.groups() - first);
-  for (int64_t row = rows.begin; row < rows.end; row += QuantizedRows::kTile) {
-    const int64_t columns = std::min(QuantizedRows::kTile, rows.end - row);
-    for (int64_t g = 0, together; g < groups; g += together) {
-      together = weight.kernels().pairs_of_tiles && g + 1 < groups ? 2 : 1;
-      const std::byte* const pair[] = {weight.group(first + g), together == 1 ? nullptr : weight.group(first + g + 1)};
-      float* const at = sums + (row - rows.begin) * kUnit + g * lanes;
-      float* const to[] = {at, at + lanes};
-      (together == 1 ? kernels.direct : kernels.direct_pair)(pair, weight.in, x.quantized.block(row, 0), x.quantized.stride(row),
-                                                             static_cast<int>(columns), to, kUnit);
-    }
-  }
-}
-
-/// Units [begin, end) as two streams, the first half of the groups beside the second. sums: [units][rows][kUnit].
-void multiply_pairs(const PackedWeight& weight, int64_t begin, int64_t end, const LinearInput& x, float* sums) {
-  const QuantizedKernels& kernels = quantized_kernels(weight);
-  const int64_t lanes = weight.lanes(), per_unit = kUnit / lanes, first = begin * per_unit, count = std::min(end * per_unit, weight.groups()) - first;
-  const auto sums_of = [&](int64_t g) { return sums + g / per_unit * x.rows * kUnit + g % per_unit * lanes; };
-  for (int64_t g = 0, half = (count + 1) / 2; g < half; ++g) {
-    const bool alone = half + g == count;
-    const std::byte* const groups[2] = {weight.group(first + g), alone ? nullptr : weight.group(first + half + g)};
-    float* const to[2] = {sums_of(g), alone ? nullptr : sums_of(half + g)};
-    (alone ? kernels.direct : kernels.direct_pair)(groups, weight.in, x.quantized.block(0, 0), x.quantized.stride(0), static_cast<int>(x.rows), to, kUnit);
-  }
-}
-
-/// A unit of gate beside the same one of up, which are of one type.
-void multiply_pairs(const PackedWeight& gate, const PackedWeight& up, int64_t unit, const LinearInput& x, float* gate_sums, float* up_sums) {
-  const int64_t lanes = gate.lanes(), first = unit * kUnit / lanes, count = std::min(kUnit / lanes, gate.groups() - first);
-  for (int64_t g = 0; g < count; ++g) {
-    const std::byte* const groups[2] = {gate.group(first + g), up.group(first + g)};
-    float* const to[2] = {gate_sums + g * lanes, up_sums + g * lanes};
-    quantized_kernels(gate).direct_pair(groups, gate.in, x.quantized.block(0, 0), x.quantized.stride(0), static_cast<int>(x.rows), to, kUnit);
-  }
 }
 
 /// One unit of a weight, and where its products go: sums[row][n] = x[row] · weight[unit · kUnit + n]; columns past the weight's end are left
@@ -96,6 +59,84 @@ struct Product {
 std::pair<int64_t, int64_t> groups_of(const PackedWeight& weight, int64_t unit) {
   const int64_t lanes = weight.lanes(), first = unit * kUnit / lanes;
   return {first, std::min(kUnit / lanes, weight.groups() - first)};
+}
+
+/// Below kPanelRows rows. after: what the thread multiplies next, as far as can be foreseen.
+void multiply_direct(const Product& product, const LinearInput& x, Rows rows, const Product& after) {
+  const PackedWeight& weight = *product.weight;
+  const QuantizedKernels& kernels = quantized_kernels(weight);
+  const auto [first, groups] = groups_of(weight, product.unit);
+  const bool pairs = weight.kernels().pairs_of_tiles;
+  // Two whole tiles of rows or more go over a piece of the unit before the next one, and meanwhile each of the first two asks for a group's next piece.
+  const bool in_pieces = pairs && groups == 2 && rows.count() >= 2 * QuantizedRows::kTile;
+  const bool known = after.unit < units_of(*after.weight) && after.weight->source_dtype == weight.source_dtype && after.weight->in == weight.in;
+  const int64_t blocks = weight.in / 32, pieces = in_pieces ? (blocks + kDirectBlocks - 1) / kDirectBlocks : 1;
+  const int64_t piece = (blocks + 8 * pieces - 1) / (8 * pieces) * 8;
+  for (int64_t begin = 0; begin < blocks; begin += piece) {
+    DirectBlocks now{begin, std::min(piece, blocks - begin)};
+    const bool last = begin + piece >= blocks;
+    for (int64_t row = rows.begin; row < rows.end; row += QuantizedRows::kTile) {
+      const int64_t columns = std::min(QuantizedRows::kTile, rows.end - row);
+      if (in_pieces) {
+        const int64_t g = row == rows.begin ? 0 : 1;
+        const auto next_groups = last && known ? groups_of(*after.weight, after.unit) : std::pair{first, groups};
+        now.next_group = (last && known ? after.weight : &weight)->group(next_groups.first + std::min(g, next_groups.second - 1));
+        now.next_begin = last ? 0 : begin + piece;
+      }
+      for (int64_t g = 0, together; g < groups; g += together) {
+        together = pairs && g + 1 < groups ? 2 : 1;
+        const std::byte* const pair[] = {weight.group(first + g), together == 1 ? nullptr : weight.group(first + g + 1)};
+        float* const at = product.sums + (row - rows.begin) * kUnit + g * weight.lanes();
+        float* const to[] = {at, at + weight.lanes()};
+        (together == 1 ? kernels.direct : kernels.direct_pair)(pair, weight.in, now, x.quantized.block(row, begin), x.quantized.stride(row),
+                                                               static_cast<int>(columns), to, kUnit);
+      }
+    }
+  }
+}
+
+/// groups[i], each a stream from memory, times all rows of x: in passes of four, two and one.
+void multiply_streams(const PackedWeight& weight, std::span<const std::byte* const> groups, const LinearInput& x, std::span<float* const> sums) {
+  const QuantizedKernels& kernels = quantized_kernels(weight);
+  const bool four = kernels.direct_four != nullptr && x.rows <= 2;
+  for (size_t at = 0, now; at < groups.size(); at += now) {
+    now = four && groups.size() - at >= 4 ? 4 : groups.size() - at >= 2 ? 2 : 1;
+    const auto product = now == 4 ? kernels.direct_four : now == 2 ? kernels.direct_pair : kernels.direct;
+    product(groups.data() + at, weight.in, {0, weight.in / 32}, x.quantized.block(0, 0), x.quantized.stride(0), static_cast<int>(x.rows),
+            sums.data() + at, kUnit);
+  }
+}
+
+/// Units [begin, end): as many streams as a pass takes, each a part of the groups, then what is left. sums: [units][rows][kUnit].
+void multiply_streams(const PackedWeight& weight, int64_t begin, int64_t end, const LinearInput& x, float* sums) {
+  const int64_t lanes = weight.lanes(), per_unit = kUnit / lanes, first = begin * per_unit, count = std::min(end * per_unit, weight.groups()) - first;
+  const int64_t streams = quantized_kernels(weight).direct_four != nullptr && x.rows <= 2 && count >= 4 ? 4 : 2, part = count / streams;
+  std::array<const std::byte*, 4> groups;
+  std::array<float*, 4> to;
+  const auto take = [&](int64_t from, int64_t stride, int64_t many) {
+    for (int64_t i = 0; i < many; ++i) {
+      const int64_t g = from + i * stride;
+      groups[static_cast<size_t>(i)] = weight.group(first + g);
+      to[static_cast<size_t>(i)] = sums + g / per_unit * x.rows * kUnit + g % per_unit * lanes;
+    }
+    multiply_streams(weight, {groups.data(), static_cast<size_t>(many)}, x, {to.data(), static_cast<size_t>(many)});
+  };
+  for (int64_t g = 0; g < part; ++g) take(g, part, streams);
+  take(part * streams, 1, count - part * streams);
+}
+
+/// A unit of gate beside the same one of up, which are of one type.
+void multiply_streams(const PackedWeight& gate, const PackedWeight& up, int64_t unit, const LinearInput& x, float* gate_sums, float* up_sums) {
+  const auto [first, count] = groups_of(gate, unit);
+  std::array<const std::byte*, 2 * kUnit / 8> groups;
+  std::array<float*, groups.size()> to;
+  for (int64_t g = 0; g < count; ++g) {
+    const auto at = static_cast<size_t>(2 * g);
+    groups[at] = gate.group(first + g), groups[at + 1] = up.group(first + g);
+    to[at] = gate_sums + g * gate.lanes(), to[at + 1] = up_sums + g * gate.lanes();
+  }
+  const auto many = static_cast<size_t>(2 * count);
+  multiply_streams(gate, {groups.data(), many}, x, {to.data(), many});
 }
 
 /// What is unpacked next, asked for in slices between the products with what has been unpacked: memory is read while the cores multiply.
@@ -222,8 +263,9 @@ void multiply(std::span<const Product> products, const LinearInput& x, Rows rows
       while (end < products.size() && alike(*products[end].weight)) ++end;
       multiply_in_pieces(products.subspan(i, end - i), x, rows, scratch);
     } else if (weight.wants_quantized(x.rows)) {
-      if (x.rows >= kPanelRows) multiply_panels(products[i], x, rows, end < products.size() ? products[end] : after, scratch);
-      else multiply_direct(weight, products[i].unit, x, rows, products[i].sums);
+      const Product& next = end < products.size() ? products[end] : after;
+      if (x.rows >= kPanelRows) multiply_panels(products[i], x, rows, next, scratch);
+      else multiply_direct(products[i], x, rows, next);
     } else {
       multiply_floats(products[i], x, rows);
     }
@@ -305,11 +347,13 @@ void linear(ComputePool& pool, LinearScratch& scratch, const LinearInput& x, std
   }
   const PhaseShape phase = phase_of(pool, {weights.data(), parts.size()}, first[parts.size()], x.rows);
   for_units(pool, scratch, phase, [&](int64_t begin, int64_t end, Rows rows, Scratch& memory) {
+    // Threads take turns at a phase's tasks.
+    const auto after = [&, turn = (phase.threads - 1) * (end - begin), end](int64_t unit) { return unit < end ? unit : unit + turn; };
     for (size_t i = 0; begin < end; ++i) {
       const int64_t stop = std::min(end, first[i + 1]), offset = first[i];
       const LinearPart& part = parts[i];
-      if (begin < stop && multiplied_in_pairs(*part.weight, x)) {
-        multiply_pairs(*part.weight, begin - offset, stop - offset, x, memory.sums);
+      if (begin < stop && multiplied_in_streams(*part.weight, x)) {
+        multiply_streams(*part.weight, begin - offset, stop - offset, x, memory.sums);
         for (int64_t unit = begin; unit < stop; ++unit) write(part, unit - offset, rows, memory.sums + (unit - begin) * rows.count() * kUnit);
         begin = stop;
       }
@@ -318,8 +362,7 @@ void linear(ComputePool& pool, LinearScratch& scratch, const LinearInput& x, std
         const auto count = static_cast<size_t>(std::min(stop - begin, phase.units_together));
         for (size_t n = 0; n < count; ++n)
           products[n] = {part.weight, begin - offset + static_cast<int64_t>(n), memory.sums + static_cast<int64_t>(n) * kRowChunkMost * kUnit};
-        // Threads take turns at a phase's tasks.
-        multiply({products.data(), count}, x, rows, {part.weight, begin - offset + static_cast<int64_t>(count) * phase.threads}, memory);
+        multiply({products.data(), count}, x, rows, {part.weight, after(begin + static_cast<int64_t>(count)) - offset}, memory);
         for (size_t n = 0; n < count; ++n) write(part, products[n].unit, rows, products[n].sums);
       }
     }
@@ -335,49 +378,47 @@ void linear_gated(ComputePool& pool, LinearScratch& scratch, const LinearInput& 
   check_input(gate, x);
   check_input(up, x);
   const LinearKernels& kernels = gate.kernels();
-  const bool paired = gate.source_dtype == up.source_dtype && multiplied_in_pairs(gate, x);
+  const bool paired = gate.source_dtype == up.source_dtype && multiplied_in_streams(gate, x);
   const PackedWeight* const both[] = {&gate, &up};
   PhaseShape phase = phase_of(pool, both, units_of(gate), x.rows);
   phase.units_together = std::max<int64_t>(1, phase.units_together / 2);
   const auto sums_of = [](Scratch& memory, int64_t n) { return memory.sums + n * kRowChunkMost * kUnit; };
   const auto finish = [&](int64_t unit, Rows rows, float* const sums, const float* up_values) {
     const int64_t begin = unit * kUnit, count = std::min(kUnit, gate.out - begin);
-    float* values = sums;
-    for (int64_t row = rows.begin; row < rows.end; ++row, values += kUnit, up_values += kUnit) {
-      kernels.silu_mul(values, up_values, kUnit);
-      if (out.floats != nullptr) std::copy_n(values, count, out.floats + row * out.floats_stride + begin);
-      if (out.quantized) kernels.quantize(values, 1, out.quantized.block(row, unit), 1);
-    }
+    kernels.silu_mul(sums, up_values, rows.count() * kUnit);
+    if (out.floats != nullptr)
+      for (int64_t row = rows.begin; row < rows.end; ++row) std::copy_n(sums + (row - rows.begin) * kUnit, count, out.floats + row * out.floats_stride + begin);
+    // The blocks of a tile of rows lie side by side.
+    if (out.quantized)
+      for (int64_t row = rows.begin; row < rows.end; row += QuantizedRows::kTile)
+        kernels.quantize(sums + (row - rows.begin) * kUnit, std::min(QuantizedRows::kTile, rows.end - row), out.quantized.block(row, unit), 1);
     if (out.rounded) round_part(kernels, sums, kUnit, rows.count(), count, out.rounded, rows.begin, begin);
   };
   for_units(pool, scratch, phase, [&](int64_t begin, int64_t end, Rows rows, Scratch& memory) {
+    // Threads take turns at a phase's tasks.
+    const auto after = [&, turn = (phase.threads - 1) * (end - begin), end](int64_t unit) { return unit < end ? unit : unit + turn; };
     for (; begin < end; begin = std::min(end, begin + phase.units_together)) {
       const int64_t count = std::min(end - begin, phase.units_together);
       std::array<Product, kUnitsTogether> products;
       for (int64_t n = 0; n < 2 * count; ++n) products[static_cast<size_t>(n)] = {n % 2 == 0 ? &gate : &up, begin + n / 2, sums_of(memory, n)};
       if (paired) {
-        for (int64_t n = 0; n < count; ++n) multiply_pairs(gate, up, begin + n, x, sums_of(memory, 2 * n), sums_of(memory, 2 * n + 1));
+        for (int64_t n = 0; n < count; ++n) multiply_streams(gate, up, begin + n, x, sums_of(memory, 2 * n), sums_of(memory, 2 * n + 1));
       } else {
-        multiply({products.data(), static_cast<size_t>(2 * count)}, x, rows, {&gate, begin + count * phase.threads}, memory);
+        multiply({products.data(), static_cast<size_t>(2 * count)}, x, rows, {&gate, after(begin + count)}, memory);
       }
       for (int64_t n = 0; n < count; ++n) finish(begin + n, rows, sums_of(memory, 2 * n), sums_of(memory, 2 * n + 1));
     }
   });
 }
 
-void quantize_blocks(Isa isa, const float* x, int64_t blocks, QuantBlock* to, int64_t stride) {
-  linear_kernels(isa).quantize(x, blocks, to, stride);
-}
-
-void quantize_rows(ComputePool& pool, Isa isa, const float* x, int64_t x_stride, const QuantizedRows& to) {
-  const auto quantize = linear_kernels(isa).quantize;
+void quantize_rows(ComputePool& pool, const LinearKernels& kernels, const float* x, int64_t x_stride, const QuantizedRows& to) {
   // Few rows are cut along k: a piece is some 4,096 elements.
   constexpr int64_t kPiece = 128;
   const int64_t pieces = (to.blocks() + kPiece - 1) / kPiece;
   pool.run_ranges(to.rows() * pieces, 1 + kPiece / to.blocks(), [&](int64_t begin, int64_t end, int) {
     for (int64_t piece = begin; piece < end; ++piece) {
       const int64_t row = piece / pieces, block = piece % pieces * kPiece;
-      quantize(x + row * x_stride + block * QuantizedRows::kBlock, std::min(kPiece, to.blocks() - block), to.block(row, block), to.stride(row));
+      kernels.quantize(x + row * x_stride + block * QuantizedRows::kBlock, std::min(kPiece, to.blocks() - block), to.block(row, block), to.stride(row));
     }
   });
 }

@@ -68,12 +68,9 @@ struct GatedOut {
 void linear_gated(ComputePool& pool, LinearScratch& scratch, const LinearInput& x, const PackedWeight& gate, const PackedWeight& up,
                   const GatedOut& out);
 
-/// Rounds `blocks` blocks of 32 elements; to[0], to[stride], … as in QuantizedRows. For ops that make a row in cache (norms): call
-/// it on the row that was just written.
-void quantize_blocks(Isa isa, const float* x, int64_t blocks, QuantBlock* to, int64_t stride);
-
-/// All of x [to.rows(), to.cols()], rows x_stride apart, as a phase of its own.
-void quantize_rows(ComputePool& pool, Isa isa, const float* x, int64_t x_stride, const QuantizedRows& to);
+/// Rounds x [to.rows(), to.cols()], rows x_stride apart, for weights of this table, as a phase of its own. Ops that make a row in cache call
+/// kernels.quantize on it instead.
+void quantize_rows(ComputePool& pool, const LinearKernels& kernels, const float* x, int64_t x_stride, const QuantizedRows& to);
 
 /// Rounds a part of a matrix, x [rows, cols], rows x_stride apart, for weights of a table with tiles: into `to` from `row` and `col` on. col and, where
 /// the part does not end with the rows, cols are multiples of 32. With the matrix's last row come the zeros that fill its tile up. For ops

@@ -113,7 +113,7 @@ void run_rows(const Case& c, const std::vector<std::unique_ptr<PackedWeight>>& c
   for (float& value : x) value = static_cast<float>(random.normal());
   std::vector<std::byte> memory(QuantizedRows::bytes(rows, weight.in) + 64);
   LinearInput input{.quantized = QuantizedRows(memory.data(), rows, weight.in), .floats = x.data(), .floats_stride = weight.in, .rows = rows};
-  quantize_rows(c.pool, c.options.isa, x.data(), weight.in, input.quantized);
+  quantize_rows(c.pool, weight.kernels(), x.data(), weight.in, input.quantized);
   std::vector<std::byte> rounded_memory(weight.wants_rounded(rows) ? RoundedRows::bytes(rows, weight.in) + 64 : 0);
   if (weight.wants_rounded(rows)) {
     auto* aligned = reinterpret_cast<std::byte*>((reinterpret_cast<uintptr_t>(rounded_memory.data()) + 63) / 64 * 64);

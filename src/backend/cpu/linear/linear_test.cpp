@@ -326,6 +326,25 @@ TEST_F(Linear, ARowsValueDoesNotDependOnItsCompany) {
   }
 }
 
+TEST_F(Linear, LongRowsInPiecesEqualOneRow) {
+  // 136 blocks are two pieces; three units, so that what is asked for next is in another one too.
+  const int64_t out = 80, in = 4352;
+  for (const LinearKernels* kernels : tables()) {
+    if (!kernels->pairs_of_tiles) continue;
+    for (const DType type : kTypes) {
+      if (!traits(type).quantized) continue;
+      const auto weight = pack(type, random_matrix(type, out, in, 31), out, in, *kernels);
+      const Floats all = random_rows(23, in, 37);
+      const Floats together = multiply(Input(all, 23, in, *kernels), *weight), sixteen = multiply(Input(Floats(all.begin(), all.begin() + 16 * in), 16, in, *kernels), *weight);
+      ASSERT_EQ(std::memcmp(together.data(), sixteen.data(), sixteen.size() * sizeof(float)), 0) << name_of(*kernels) << ' ' << to_string(type);
+      for (const int64_t row : {0, 7, 8, 22}) {
+        const Floats alone = multiply(Input(Floats(all.begin() + row * in, all.begin() + (row + 1) * in), 1, in, *kernels), *weight);
+        ASSERT_EQ(std::memcmp(alone.data(), together.data() + row * out, alone.size() * sizeof(float)), 0) << name_of(*kernels) << ' ' << to_string(type) << " row " << row;
+      }
+    }
+  }
+}
+
 /// The kernels over tiles, plain and (where this CPU has AMX) the CPU's own, and the vector kernels of their shape.
 struct TileTables {
   const LinearKernels *tiles, *deterministic, *vectors;
@@ -573,7 +592,7 @@ TEST(QuantizeRows, RoundsToNearestAndSumsHalves) {
       for (float& value : x) value = static_cast<float>(random.normal() * scale);
       std::fill(x.begin() + 32, x.begin() + 64, 0.0f);
       QuantBlock blocks[3];
-      quantize_blocks(isa, x.data(), 3, blocks, 1);
+      linear_kernels(isa).quantize(x.data(), 3, blocks, 1);
       for (int b = 0; b < 3; ++b) {
         int sums[2] = {};
         for (int i = 0; i < 32; ++i) {
@@ -584,8 +603,22 @@ TEST(QuantizeRows, RoundsToNearestAndSumsHalves) {
         EXPECT_EQ(blocks[b].half_sum[0], sums[0]);
         EXPECT_EQ(blocks[b].half_sum[1], sums[1]);
         EXPECT_EQ(blocks[b].scaled_sum, blocks[b].scale * static_cast<float>(sums[0] + sums[1]));
+        if (linear_kernels(isa).vnni && linear_kernels(isa).lanes == 16) {
+          EXPECT_EQ(double{blocks[b].whole_scale}, double{kWhole} * blocks[b].scale) << "exact, so that sums of vpdpbusd need no conversion";
+        }
       }
     }
+  }
+}
+
+TEST(QuantizeRows, EightBlocksAtOnceEqualOneAtATime) {
+  constexpr int64_t kBlocks = 19;
+  for (const LinearKernels* kernels : tables()) {
+    const Floats x = random_rows(1, kBlocks * 32, 9);
+    QuantBlock together[kBlocks], alone[kBlocks];
+    kernels->quantize(x.data(), kBlocks, together, 1);
+    for (int64_t b = 0; b < kBlocks; ++b) kernels->quantize(x.data() + 32 * b, 1, alone + b, 1);
+    EXPECT_EQ(std::memcmp(together, alone, sizeof together), 0) << name_of(*kernels);
   }
 }
 
@@ -596,7 +629,7 @@ TEST(QuantizeRows, KeepsItsBoundsWhereAValueIsNotFinite) {
         Floats x(32, 1.0f);
         x[at] = bad;
         QuantBlock block;
-        quantize_blocks(isa, x.data(), 1, &block, 1);
+        linear_kernels(isa).quantize(x.data(), 1, &block, 1);
         for (const int8_t q : block.q) ASSERT_GE(q, -127) << to_string(isa);
       }
     }
@@ -609,7 +642,7 @@ TEST(QuantizeRows, ManyRowsEqualOneAtATime) {
   const Floats x = random_rows(rows, cols, 1);
   const Input expected(x, rows, cols, linear_kernels(best_isa()));
   Bytes memory(QuantizedRows::bytes(rows, cols));
-  quantize_rows(pool, best_isa(), x.data(), cols, QuantizedRows(memory.data(), rows, cols));
+  quantize_rows(pool, linear_kernels(best_isa()), x.data(), cols, QuantizedRows(memory.data(), rows, cols));
   EXPECT_EQ(memory, expected.memory);
 }
 

@@ -12,14 +12,20 @@
 
 namespace pagemill {
 
+/// 1.5 · 2^23: floats about this one are whole numbers, so a whole number of less than 2^22 either way is added to its value by adding it to its
+/// bits. Sums of 512-bit vpdpbusd (V::kWholeSums) begin with these bits, and are floats at their end without a conversion.
+inline constexpr float kWhole = 12582912;
+inline constexpr int32_t kWholeBits = 0x4b400000;
+
 /// 32 elements: x[i] ≈ scale · q[i], with scale = max |x| / 127 and q in [-127, 127], never -128.
 struct QuantBlock {
   int8_t q[32];
-  float scale;
+  float scale;          // where V::kWholeSums of at most 22 significant bits, so that kWhole · scale is exact
+  float whole_scale;    // kWhole · scale
   float scaled_sum;     // scale · Σ q: what a weight's offset is multiplied with
   int16_t half_sum[2];  // Σ q of elements 0–15 and 16–31
 };
-static_assert(sizeof(QuantBlock) == 44);
+static_assert(sizeof(QuantBlock) == 48);
 
 class QuantizedRows {
  public:

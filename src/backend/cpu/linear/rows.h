@@ -6,31 +6,51 @@
 
 namespace pagemill::linear_detail {
 
-template <class V>
-void quantize(const float* x, int64_t blocks, QuantBlock* to, int64_t stride) {
+/// Count blocks: eight, whose scales are computed side by side, or one.
+template <class V, int Count>
+void quantize_some(const float* x, QuantBlock* to, int64_t stride) {
   using F = typename V::F;
   constexpr int kVectors = 32 / V::kLanes;
-  for (; blocks > 0; --blocks, x += 32, to += stride) {
-    F values[kVectors];
-    F largest = V::zero_f();
-    unroll<kVectors>([&](auto v) PM_INLINE {
-      values[v] = V::load_f(x + v * V::kLanes);
-      largest = V::max(V::abs_f(values[v]), largest);
-    });
-    const float most = V::reduce_max(largest);
-    // Below this 127 / most is not finite; such a block counts as zeros.
-    const F inverse = V::set_f(most > 1e-36f ? 127.0f / most : 0.0f);
-    int sums[2] = {};
+  static_assert(Count <= V::kLanes);
+  F largest[Count];
+  unroll<Count>([&](auto b) PM_INLINE {
+    largest[b] = V::zero_f();
+    unroll<kVectors>([&](auto v) PM_INLINE { largest[b] = V::max(V::abs_f(V::load_f(x + 32 * b + v * V::kLanes)), largest[b]); });
+  });
+  F most;
+  if constexpr (Count == 1) most = V::set_f(V::reduce_max(largest[0]));
+  else most = V::max_of_each(largest);
+  // Smaller ones are rounded as if this were the largest: scales stay numbers that cores multiply fast, and 127 / most finite.
+  most = V::max(most, V::set_f(1e-30f));
+  F scale = V::div(most, V::set_f(127));
+  if constexpr (V::kWholeSums) scale = V::as_float(V::bit_and(V::add32(V::as_int(scale), V::set32(2)), V::set32(~3)));  // 22 bits, nearest
+  alignas(64) float scales[V::kLanes], inverses[V::kLanes], whole_scales[V::kLanes];
+  V::store_f(scales, scale);
+  V::store_f(whole_scales, V::mul(scale, V::set_f(kWhole)));
+  V::store_f(inverses, V::div(V::set_f(127), most));
+  unroll<Count>([&](auto b) PM_INLINE {
+    const F inverse = V::broadcast_f(inverses + b);
+    typename V::I codes[kVectors];
     unroll<kVectors>([&](auto v) PM_INLINE {
       // The bounds matter where x is not finite: kernels rely on |q| ≤ 127.
-      const F scaled = V::min(V::max(V::mul(values[v], inverse), V::set_f(-127)), V::set_f(127));
-      sums[v * V::kLanes / 16] += V::store_i8(to->q + v * V::kLanes, V::to_int(scaled));
+      codes[v] = V::to_int(V::min(V::max(V::mul(V::load_f(x + 32 * b + v * V::kLanes), inverse), V::set_f(-127)), V::set_f(127)));
     });
-    to->scale = most / 127.0f;
-    to->scaled_sum = to->scale * static_cast<float>(sums[0] + sums[1]);
+    int32_t sums[2];
+    V::store_codes(to->q, codes, sums);
+    to->scale = scales[b];
+    to->whole_scale = whole_scales[b];
+    to->scaled_sum = scales[b] * static_cast<float>(sums[0] + sums[1]);
     to->half_sum[0] = static_cast<int16_t>(sums[0]);
     to->half_sum[1] = static_cast<int16_t>(sums[1]);
-  }
+    to += stride;
+  });
+}
+
+template <class V>
+void quantize(const float* x, int64_t blocks, QuantBlock* to, int64_t stride) {
+  int64_t block = 0;
+  for (; block + 8 <= blocks; block += 8) quantize_some<V, 8>(x + 32 * block, to + block * stride, stride);
+  for (; block < blocks; ++block) quantize_some<V, 1>(x + 32 * block, to + block * stride, stride);
 }
 
 /// e^x to 2e-7 relative: 2^n · p(r), n = round(x / ln 2), |r| ≤ ln 2 / 2, p the Taylor polynomial of degree 7.
@@ -58,7 +78,7 @@ void silu_mul(float* gate, const float* up, int64_t n) {
   for (int64_t i = 0; i < n; i += V::kLanes) {
     const auto g = V::load_f(gate + i);
     const auto denominator = V::add(V::set_f(1), linear_detail::exp<V>(V::mul(g, V::set_f(-1))));
-    V::store_f(gate + i, V::mul(V::div(g, denominator), V::load_f(up + i)));
+    V::store_f(gate + i, V::mul(V::div_fast(g, denominator), V::load_f(up + i)));
   }
 }
 

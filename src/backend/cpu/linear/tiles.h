@@ -22,36 +22,41 @@ struct SumType<V, true> {
 template <class V, class K>
 using BlockSum = typename SumType<V, BlockScales<V, K>::kFloatHalves>::Type;
 
-/// What vpdpbusd adds a block's (half's) products to: - zero · Σ x.
+/// What vpdpbusd adds a block's (half's) products to: - zero · Σ x, and for a whole block kWholeBits where V::kWholeSums.
 template <class V, class K, int J>
 PM_INLINE inline typename V::I first_sum(const QuantBlock& x) {
-  if constexpr (K::zero == 0) return V::zero();
+  const auto begin = V::set32(V::kWholeSums && !K::halves ? kWholeBits : 0);
+  if constexpr (K::zero == 0) return begin;
   // half_sum is a pair of 16-bit numbers; a half takes its own.
   constexpr uint32_t minus = static_cast<uint16_t>(-K::zero), pair = !K::halves ? minus | minus << 16 : J == 0 ? minus : minus << 16;
-  return V::dot16(V::broadcast(x.half_sum), V::set32(static_cast<int>(pair)));
+  return V::add_dot16(begin, V::broadcast(x.half_sum), V::set32(static_cast<int>(pair)));
 }
 
-/// part += or, on the first quad of a run, = the quad's products. first: what a run of vpdpbusd begins with.
+/// By vpdpbusd: part += or, on the first quad of a run, = first + the quad's products.
 template <class V, class K, int J>
-PM_INLINE inline void add_quad(typename V::I w, typename V::I magnitude, typename V::I x, const BlockScales<V, K>& scales, typename V::I first,
-                               typename V::I& part, BlockSum<V, K>& sum) {
-  if constexpr (V::kVnni) {
-    part = V::dot8(J % (K::halves ? 4 : 8) == 0 ? first : part, w, x);
-    if constexpr (!K::halves && J == 7) sum = part;
-    if constexpr (K::halves && J == 3) sum = V::mul(V::to_float(part), scales.sh[0]);
-    if constexpr (K::halves && J == 7) sum = V::fma(V::to_float(part), scales.sh[1], sum);
-  } else {
-    auto pairs = K::is_signed ? V::mul_pairs(magnitude, V::sign8(x, w)) : V::mul_pairs(w, x);
-    if constexpr (J % K::depth != 0) pairs = V::add16(part, pairs);
-    part = pairs;
-    if constexpr (J % K::depth == K::depth - 1) {
-      const auto wide = V::dot16(pairs, K::halves ? scales.sc[J / 4] : V::set16(1));
-      sum = J < K::depth ? wide : V::add32(sum, wide);
-    }
+PM_INLINE inline void add_quad(typename V::I w, const int8_t* x, const BlockScales<V, K>& scales, typename V::I first, typename V::I& part,
+                               BlockSum<V, K>& sum) {
+  part = V::dot8(J % (K::halves ? 4 : 8) == 0 ? first : part, w, x);
+  if constexpr (!K::halves && J == 7) sum = part;
+  if constexpr (K::halves && J == 3) sum = V::mul(V::to_float(part), scales.sh[0]);
+  if constexpr (K::halves && J == 7) sum = V::fma(V::to_float(part), scales.sh[1], sum);
+}
+
+/// By products of pairs: part += or, on the first quad of a run, = the quad's products.
+template <class V, class K, int J>
+PM_INLINE inline void add_pairs(typename V::I w, typename V::I magnitude, typename V::I x, const BlockScales<V, K>& scales, typename V::I& part,
+                                BlockSum<V, K>& sum) {
+  auto pairs = K::is_signed ? V::mul_pairs(magnitude, V::sign8(x, w)) : V::mul_pairs(w, x);
+  if constexpr (J % K::depth != 0) pairs = V::add16(part, pairs);
+  part = pairs;
+  if constexpr (J % K::depth == K::depth - 1) {
+    const auto wide = V::dot16(pairs, K::halves ? scales.sc[J / 4] : V::set16(1));
+    sum = J < K::depth ? wide : V::add32(sum, wide);
   }
 }
 
-/// sum[g][c] = Σ over the block of code · x, times the scales of its halves where the type has them. q[g] points at the quads.
+/// sum[g][c] = Σ over the block of code · x, times the scales of its halves where the type has them, else above kWholeBits where V::kWholeSums.
+/// q[g] points at the quads.
 template <class V, class K, class Quads, int Groups, int Columns>
 PM_INLINE inline void block_sums(const std::byte* const (&q)[Groups], const QuantBlock* x, const BlockScales<V, K> (&scales)[Groups],
                                  BlockSum<V, K> (&sum)[Groups * Columns]) {
@@ -66,11 +71,16 @@ PM_INLINE inline void block_sums(const std::byte* const (&q)[Groups], const Quan
     });
     unroll<Columns>([&](auto column) PM_INLINE {
       constexpr int c = column;
-      const I b = V::broadcast(x[c].q + 4 * j);
-      I first{};
-      if constexpr (V::kVnni && j % (K::halves ? 4 : 8) == 0) first = first_sum<V, K, j>(x[c]);
-      add_quad<V, K, j>(w[0], magnitude[0], b, scales[0], first, part[c], sum[c]);
-      if constexpr (Groups == 2) add_quad<V, K, j>(w[1], magnitude[1], b, scales[1], first, part[Columns + c], sum[Columns + c]);
+      if constexpr (V::kVnni) {
+        I first{};
+        if constexpr (j % (K::halves ? 4 : 8) == 0) first = first_sum<V, K, j>(x[c]);
+        unroll<Groups>([&](auto g) PM_INLINE { add_quad<V, K, j>(w[g], x[c].q + 4 * j, scales[g], first, part[g * Columns + c], sum[g * Columns + c]); });
+      } else {
+        const I b = V::broadcast(x[c].q + 4 * j);
+        unroll<Groups>([&](auto g) PM_INLINE {
+          add_pairs<V, K, j>(w[g], magnitude[g], b, scales[g], part[g * Columns + c], sum[g * Columns + c]);
+        });
+      }
     });
   });
 }
@@ -81,6 +91,7 @@ PM_INLINE inline void apply_scales(const BlockScales<V, K>& scales, const QuantB
   const auto x_scale = V::broadcast_f(&x.scale);
   if constexpr (K::has_fix) sum = V::add32(sum, V::dot16(V::broadcast(x.half_sum), scales.fix));
   if constexpr (BlockScales<V, K>::kFloatHalves) acc = V::fma(sum, x_scale, acc);
+  else if constexpr (V::kWholeSums) acc = V::fma(scales.s, V::scale_whole(sum, x_scale, &x.whole_scale), acc);
   else acc = V::fma(scales.s, V::mul(V::to_float(sum), x_scale), acc);
   if constexpr (K::has_mins) {
     acc = V::fma(scales.m, V::mul(V::to_float(V::dot16(V::broadcast(x.half_sum), scales.mins)), x_scale), acc);
@@ -93,34 +104,52 @@ PM_INLINE inline void apply_scales(const BlockScales<V, K>& scales, const QuantB
 // window in which a core looks ahead by itself, so memory would be waited for.
 inline constexpr size_t kPrefetchBytes = 2048;
 
-/// One or two groups times a few rows of x, which are read once for both.
-template <class V, class Fmt, int Groups, int Columns>
-void direct_tile(const std::byte* const* groups, int64_t in, const QuantBlock* x, int64_t x_stride, float* const* sums, int64_t sums_stride) {
+/// One or two groups times a few rows of x, which are read once for both. Next: blocks of the next group are asked for, else those that follow.
+template <class V, class Fmt, int Groups, int Columns, bool Next = false>
+void direct_tile(const std::byte* const* groups, int64_t in, const DirectBlocks& blocks, const QuantBlock* x, int64_t x_stride, float* const* sums,
+                 int64_t sums_stride) {
   using L = Layout<V, Fmt>;
   using K = KindOf<V, Fmt>;
+  constexpr int kPerEntry = Fmt::super ? 8 : 1;
   // Groups follow one another, so what lies behind a group is wanted next, its header too: with each block a block and its share of a
   // header are asked for. Eight rows are bound by arithmetic, and that share costs them more than it brings.
-  constexpr size_t kAsked = L::kBlockBytes + (Columns == 8 ? 0 : L::kEntryBytes / (Fmt::super ? 8 : 1));
+  constexpr size_t kAsked = L::kBlockBytes + (Columns == 8 ? 0 : L::kEntryBytes / kPerEntry);
   typename V::F acc[Groups * Columns];
-  unroll<Groups * Columns>([&](auto cell) PM_INLINE { acc[cell] = V::zero_f(); });
-  const std::byte *q[Groups], *ahead[Groups];
+  if (blocks.begin > 0) {
+    unroll<Groups * Columns>([&](auto cell) PM_INLINE { acc[cell] = V::load_f(sums[cell / Columns] + cell % Columns * sums_stride); });
+  } else {
+    unroll<Groups * Columns>([&](auto cell) PM_INLINE { acc[cell] = V::zero_f(); });
+  }
+  const auto block_of = [in](const std::byte* group, int64_t block) { return group + L::header_bytes(in) + static_cast<size_t>(block) * L::kBlockBytes; };
+  const std::byte *q[Groups], *ahead[Groups], *next = nullptr, *next_header = nullptr;
   unroll<Groups>([&](auto g) PM_INLINE {
-    q[g] = groups[g] + L::header_bytes(in);
+    q[g] = block_of(groups[g], blocks.begin);
     ahead[g] = q[g] + kPrefetchBytes / Groups;
   });
-  for (int64_t block = 0; block < in / 32; ++block) {
+  if constexpr (Next) {
+    next = block_of(blocks.next_group, blocks.next_begin);
+    next_header = blocks.next_group + static_cast<size_t>(blocks.next_begin / kPerEntry) * L::kEntryBytes;
+  }
+  for (int64_t block = blocks.begin; block < blocks.begin + blocks.count; ++block) {
     BlockScales<V, K> scales[Groups];
+    if constexpr (Next) {
+      for (size_t line = 0; line < L::kBlockBytes; line += 64) V::prefetch_second(next + line);
+      next += L::kBlockBytes;
+      V::prefetch_second(next_header);
+      next_header += L::kEntryBytes / kPerEntry;
+    }
     unroll<Groups>([&](auto g) PM_INLINE {
-      for (size_t line = 0; line < kAsked; line += 64) V::prefetch(ahead[g] + line);
-      ahead[g] += kAsked;
+      if constexpr (!Next) {
+        for (size_t line = 0; line < kAsked; line += 64) V::prefetch(ahead[g] + line);
+        ahead[g] += kAsked;
+      }
       load_scales<V, Fmt>(groups[g], block, scales[g]);
     });
     BlockSum<V, K> sum[Groups * Columns];
     block_sums<V, K, PackedQuads<V, Fmt::bits>, Groups, Columns>(q, x, scales, sum);
     unroll<Columns>([&](auto column) PM_INLINE {
       constexpr int c = column;
-      apply_scales(scales[0], x[c], sum[c], acc[c]);
-      if constexpr (Groups == 2) apply_scales(scales[1], x[c], sum[Columns + c], acc[Columns + c]);
+      unroll<Groups>([&](auto g) PM_INLINE { apply_scales(scales[g], x[c], sum[g * Columns + c], acc[g * Columns + c]); });
     });
     unroll<Groups>([&](auto g) PM_INLINE { q[g] += L::kBlockBytes; });
     x += x_stride;
@@ -129,20 +158,28 @@ void direct_tile(const std::byte* const* groups, int64_t in, const QuantBlock* x
 }
 
 template <class V, class Fmt, int Groups>
-void direct(const std::byte* const* groups, int64_t in, const QuantBlock* x, int64_t x_stride, int columns, float* const* sums,
-            int64_t sums_stride) {
+void direct(const std::byte* const* groups, int64_t in, const DirectBlocks& blocks, const QuantBlock* x, int64_t x_stride, int columns,
+            float* const* sums, int64_t sums_stride) {
   float* to[Groups];
   for (int g = 0; g < Groups; ++g) to[g] = sums[g];
-  constexpr bool kEight = Groups == 1 || V::kPairColumns == 8;
+  constexpr bool kEight = Groups == 1 || (Groups == 2 && V::kPairColumns == 8), kFour = Groups <= 2;
   while (columns > 0) {
-    const int now = columns >= 8 && kEight ? 8 : columns >= 4 ? 4 : columns >= 2 ? 2 : 1;
+    const int now = columns >= 8 && kEight ? 8 : columns >= 4 && kFour ? 4 : columns >= 2 ? 2 : 1;
     switch (now) {
       case 8:
-        if constexpr (kEight) direct_tile<V, Fmt, Groups, 8>(groups, in, x, x_stride, to, sums_stride);
+        if constexpr (kEight && Groups == 2) {
+          if (blocks.next_group != nullptr) {
+            direct_tile<V, Fmt, Groups, 8, true>(groups, in, blocks, x, x_stride, to, sums_stride);
+            break;
+          }
+        }
+        if constexpr (kEight) direct_tile<V, Fmt, Groups, 8>(groups, in, blocks, x, x_stride, to, sums_stride);
         break;
-      case 4: direct_tile<V, Fmt, Groups, 4>(groups, in, x, x_stride, to, sums_stride); break;
-      case 2: direct_tile<V, Fmt, Groups, 2>(groups, in, x, x_stride, to, sums_stride); break;
-      default: direct_tile<V, Fmt, Groups, 1>(groups, in, x, x_stride, to, sums_stride); break;
+      case 4:
+        if constexpr (kFour) direct_tile<V, Fmt, Groups, 4>(groups, in, blocks, x, x_stride, to, sums_stride);
+        break;
+      case 2: direct_tile<V, Fmt, Groups, 2>(groups, in, blocks, x, x_stride, to, sums_stride); break;
+      default: direct_tile<V, Fmt, Groups, 1>(groups, in, blocks, x, x_stride, to, sums_stride); break;
     }
     columns -= now;
     x += now;
@@ -190,8 +227,7 @@ void panel_tile(const std::byte* panel, size_t panel_bytes, int64_t blocks, bool
     block_sums<V, K, PlainQuads<V>, Groups, Columns>(q, x, scales, sum);
     unroll<Columns>([&](auto column) PM_INLINE {
       constexpr int c = column;
-      apply_scales(scales[0], x[c], sum[c], acc[c]);
-      if constexpr (Groups == 2) apply_scales(scales[1], x[c], sum[Columns + c], acc[Columns + c]);
+      unroll<Groups>([&](auto g) PM_INLINE { apply_scales(scales[g], x[c], sum[g * Columns + c], acc[g * Columns + c]); });
     });
     panel += panel_block_bytes<V, K>();
     x += x_stride;

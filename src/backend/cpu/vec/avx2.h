@@ -7,13 +7,15 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "backend/cpu/vec/block_codes.h"
+
 namespace pagemill::vec {
 namespace {
 
 struct Avx2 {
   static constexpr int kLanes = 8;
-  static constexpr bool kVnni = false;
-  static constexpr int kPanelColumns = 4, kPairColumns = 4, kFloatColumns = 3, kFloatWideColumns = 6;
+  static constexpr bool kVnni = false, kWholeSums = false;
+  static constexpr int kPanelColumns = 4, kPairColumns = 4, kStreams = 2, kFloatColumns = 3, kFloatWideColumns = 6;
   static constexpr const char* kCompiledFor = "avx2";
   using I = __m256i;
   using F = __m256;
@@ -58,6 +60,7 @@ struct Avx2 {
   static F add(F a, F b) { return _mm256_add_ps(a, b); }
   static F mul(F a, F b) { return _mm256_mul_ps(a, b); }
   static F div(F a, F b) { return _mm256_div_ps(a, b); }
+  static F div_fast(F a, F b) { return div(a, b); }
   static F min(F a, F b) { return _mm256_min_ps(a, b); }
   static F max(F a, F b) { return _mm256_max_ps(a, b); }
   static F abs_f(F a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
@@ -66,30 +69,37 @@ struct Avx2 {
     m = _mm_max_ps(m, _mm_movehl_ps(m, m));
     return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
   }
+  static F max_of_each(const F (&a)[8]) {
+    F halves[4];  // of a[i] and a[i + 4]: what is left of each vector, side by side
+    for (int i = 0; i < 4; ++i) halves[i] = max(_mm256_permute2f128_ps(a[i], a[i + 4], 0x20), _mm256_permute2f128_ps(a[i], a[i + 4], 0x31));
+    const F even = max(_mm256_unpacklo_ps(halves[0], halves[1]), _mm256_unpackhi_ps(halves[0], halves[1]));
+    const F odd = max(_mm256_unpacklo_ps(halves[2], halves[3]), _mm256_unpackhi_ps(halves[2], halves[3]));
+    return max(_mm256_shuffle_ps(even, odd, 0x44), _mm256_shuffle_ps(even, odd, 0xee));
+  }
   static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
   static F to_float(I a) { return _mm256_cvtepi32_ps(a); }
   static I to_int(F a) { return _mm256_cvtps_epi32(a); }
   static F as_float(I a) { return _mm256_castsi256_ps(a); }
+  static I as_int(F a) { return _mm256_castps_si256(a); }
   static F lanes_f16(const void* from) { return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(from))); }
   static F lanes_bf16(const void* from) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(from))), 16));
   }
-  static int store_i8(void* to, I a) {
-    const __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
-    _mm_storel_epi64(static_cast<__m128i*>(to), _mm_packs_epi16(words, words));
-    __m128i sum = _mm_madd_epi16(words, _mm_set1_epi16(1));
-    sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
-    return _mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1)));
+  static void store_codes(int8_t* to, const I (&codes)[4], int32_t* sums) {
+    const I bytes = _mm256_packs_epi16(_mm256_packs_epi32(codes[0], codes[1]), _mm256_packs_epi32(codes[2], codes[3]));
+    store_block(to, _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)), sums);
   }
   // Not _mm_prefetch: GCC 12 takes a function that only prefetches for one without effect and drops calls of it.
   static void prefetch(const void* at) { asm volatile("prefetcht0 %0" : : "m"(*static_cast<const char*>(at))); }
+  static void prefetch_second(const void* at) { asm volatile("prefetcht1 %0" : : "m"(*static_cast<const char*>(at))); }
 };
 
 #if defined(__AVXVNNI__)
 struct AvxVnni : Avx2 {
   static constexpr bool kVnni = true;
   static constexpr const char* kCompiledFor = "avx_vnni";
-  static I dot8(I acc, I u, I s) { return _mm256_dpbusd_avx_epi32(acc, u, s); }
+  static I dot8(I acc, I u, const int8_t* s) { return _mm256_dpbusd_avx_epi32(acc, u, broadcast(s)); }
+  static I add_dot16(I acc, I a, I b) { return _mm256_dpwssd_avx_epi32(acc, a, b); }
 };
 #endif
 

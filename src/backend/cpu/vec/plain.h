@@ -18,8 +18,8 @@ namespace pagemill::vec {
 template <int Lanes, bool Vnni>
 struct Plain {
   static constexpr int kLanes = Lanes;
-  static constexpr bool kVnni = Vnni;
-  static constexpr int kPanelColumns = Lanes / 2, kPairColumns = Lanes / 2, kFloatColumns = 3, kFloatWideColumns = 6;
+  static constexpr bool kVnni = Vnni, kWholeSums = Vnni && Lanes == 16;
+  static constexpr int kPanelColumns = Lanes / 2, kPairColumns = Lanes / 2, kStreams = Lanes / 4, kFloatColumns = 3, kFloatWideColumns = 6;
   static constexpr const char* kCompiledFor = "baseline";
 
   struct I {
@@ -111,11 +111,13 @@ struct Plain {
   static I shift32_right(const I& a) {
     return map32([&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(get32(a, i)) >> By); });
   }
-  /// acc + the four products u · s of each lane's bytes.
-  static I dot8(const I& acc, const I& u, const I& s) {
+  /// acc + dot16(a, b)
+  static I add_dot16(const I& acc, const I& a, const I& b) { return add32(acc, dot16(a, b)); }
+  /// acc + the four products of each lane's bytes with the four signed ones at s.
+  static I dot8(const I& acc, const I& u, const int8_t* s) {
     return map32([&](int i) {
       int sum = get32(acc, i);
-      for (int j = 4 * i; j < 4 * i + 4; ++j) sum += u.byte[j] * static_cast<int8_t>(s.byte[j]);
+      for (int j = 0; j < 4; ++j) sum += u.byte[4 * i + j] * s[j];
       return sum;
     });
   }
@@ -150,6 +152,8 @@ struct Plain {
   static F div(const F& a, const F& b) {
     return map_f([&](int i) { return a.lane[i] / b.lane[i]; });
   }
+  /// To some 1e-7 relative; its last bits may be another CPU's.
+  static F div_fast(const F& a, const F& b) { return div(a, b); }
   static F min(const F& a, const F& b) {
     return map_f([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
   }
@@ -164,9 +168,18 @@ struct Plain {
     for (int i = 1; i < Lanes; ++i) largest = a.lane[i] > largest ? a.lane[i] : largest;
     return largest;
   }
+  /// Lane i of the first eight: the largest of a[i].
+  static F max_of_each(const F (&a)[8]) {
+    return map_f([&](int i) { return reduce_max(a[i % 8]); });
+  }
   /// a · b + c
   static F fma(const F& a, const F& b, const F& c) {
     return map_f([&](int i) { return a.lane[i] * b.lane[i] + c.lane[i]; });
+  }
+  /// a's bits as floats · scale - *whole_scale, rounded once: the numbers above kWholeBits (linear/quantized_rows.h) times scale.
+  static F scale_whole(const I& a, const F& scale, const float* whole_scale) {
+    const F whole = as_float(a);
+    return map_f([&](int i) { return static_cast<float>(static_cast<double>(whole.lane[i]) * scale.lane[i] - *whole_scale); });
   }
   static F to_float(const I& a) {
     return map_f([&](int i) { return static_cast<float>(get32(a, i)); });
@@ -180,23 +193,29 @@ struct Plain {
     std::memcpy(&v, &a, sizeof v);
     return v;
   }
+  static I as_int(const F& a) {
+    I v;
+    std::memcpy(&v, &a, sizeof v);
+    return v;
+  }
   static F lanes_f16(const void* from) {
     return map_f([&](int i) { return f16_to_f32(half(from, i)); });
   }
   static F lanes_bf16(const void* from) {
     return map_f([&](int i) { return bf16_to_f32(half(from, i)); });
   }
-  /// kLanes integers of at most ±127 as bytes; the sum of them.
-  static int store_i8(void* to, const I& a) {
-    int sum = 0;
-    for (int i = 0; i < Lanes; ++i) {
-      const int value = get32(a, i);
-      static_cast<int8_t*>(to)[i] = static_cast<int8_t>(value);
-      sum += value;
+  /// 32 integers of at most ±127 as bytes; the sums of the first and of the last 16.
+  static void store_codes(int8_t* to, const I (&codes)[32 / Lanes], int32_t* sums) {
+    sums[0] = sums[1] = 0;
+    for (int i = 0; i < 32; ++i) {
+      const int value = get32(codes[i / Lanes], i % Lanes);
+      to[i] = static_cast<int8_t>(value);
+      sums[i / 16] += value;
     }
-    return sum;
   }
+  /// A line to the first-level cache; to the second.
   static void prefetch(const void*) {}
+  static void prefetch_second(const void*) {}
 
  private:
   template <class Value>
