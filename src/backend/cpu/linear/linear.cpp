@@ -95,12 +95,15 @@ void multiply_direct(const Product& product, const LinearInput& x, Rows rows, co
   }
 }
 
-/// groups[i], each a stream from memory, times all rows of x: in passes of four, two and one.
+/// Groups of a pass, each a stream from memory, if there are as many.
+size_t streams_of(const PackedWeight& weight, const LinearInput& x) { return quantized_kernels(weight).direct_four != nullptr && x.rows <= 2 ? 4 : 2; }
+
+/// groups[i] times all rows of x: in passes of four, two and one.
 void multiply_streams(const PackedWeight& weight, std::span<const std::byte* const> groups, const LinearInput& x, std::span<float* const> sums) {
   const QuantizedKernels& kernels = quantized_kernels(weight);
-  const bool four = kernels.direct_four != nullptr && x.rows <= 2;
+  const size_t most = streams_of(weight, x);
   for (size_t at = 0, now; at < groups.size(); at += now) {
-    now = four && groups.size() - at >= 4 ? 4 : groups.size() - at >= 2 ? 2 : 1;
+    now = groups.size() - at >= most ? most : groups.size() - at >= 2 ? 2 : 1;
     const auto product = now == 4 ? kernels.direct_four : now == 2 ? kernels.direct_pair : kernels.direct;
     product(groups.data() + at, weight.in, {0, weight.in / 32}, x.quantized.block(0, 0), x.quantized.stride(0), static_cast<int>(x.rows),
             sums.data() + at, kUnit);
@@ -110,7 +113,7 @@ void multiply_streams(const PackedWeight& weight, std::span<const std::byte* con
 /// Units [begin, end): as many streams as a pass takes, each a part of the groups, then what is left. sums: [units][rows][kUnit].
 void multiply_streams(const PackedWeight& weight, int64_t begin, int64_t end, const LinearInput& x, float* sums) {
   const int64_t lanes = weight.lanes(), per_unit = kUnit / lanes, first = begin * per_unit, count = std::min(end * per_unit, weight.groups()) - first;
-  const int64_t streams = quantized_kernels(weight).direct_four != nullptr && x.rows <= 2 && count >= 4 ? 4 : 2, part = count / streams;
+  const int64_t most = static_cast<int64_t>(streams_of(weight, x)), streams = count >= most ? most : 2, part = count / streams;
   std::array<const std::byte*, 4> groups;
   std::array<float*, 4> to;
   const auto take = [&](int64_t from, int64_t stride, int64_t many) {

@@ -532,6 +532,31 @@ TEST_F(Linear, FewRowsInLongTasksEqualEightRows) {
   }
 }
 
+TEST_F(Linear, FourGroupsInAPassEqualEachAlone) {
+  for (const LinearKernels* kernels : tables()) {
+    for (const DType type : kTypes) {
+      const QuantizedKernels& products = kernels->quantized[static_cast<int>(type)];
+      if (products.direct_four == nullptr) continue;
+      const int64_t in = 512, lanes = kernels->lanes;
+      const auto weight = pack(type, random_matrix(type, 4 * lanes, in, 41), 4 * lanes, in, *kernels);
+      for (const int64_t rows : {1, 2}) {
+        const Input input(random_rows(rows, in, 43), rows, in, *kernels);
+        Floats together(static_cast<size_t>(4 * rows * lanes)), alone(together.size());
+        const std::byte* groups[4];
+        float *sums[4], *expected[4];
+        for (int g = 0; g < 4; ++g) {
+          groups[g] = weight->group(g);
+          sums[g] = together.data() + g * rows * lanes;
+          expected[g] = alone.data() + g * rows * lanes;
+          products.direct(groups + g, in, {0, in / 32}, input.x.quantized.block(0, 0), input.x.quantized.stride(0), static_cast<int>(rows), expected + g, lanes);
+        }
+        products.direct_four(groups, in, {0, in / 32}, input.x.quantized.block(0, 0), input.x.quantized.stride(0), static_cast<int>(rows), sums, lanes);
+        EXPECT_EQ(std::memcmp(together.data(), alone.data(), alone.size() * sizeof(float)), 0) << name_of(*kernels) << ' ' << to_string(type) << ' ' << rows << " rows";
+      }
+    }
+  }
+}
+
 TEST_F(Linear, GatedProductEqualsItsParts) {
   for (const LinearKernels* kernels : tables()) {
     // One row and three of one type: gate and up are multiplied side by side.

@@ -104,7 +104,7 @@ PM_INLINE inline void apply_scales(const BlockScales<V, K>& scales, const QuantB
 // window in which a core looks ahead by itself, so memory would be waited for.
 inline constexpr size_t kPrefetchBytes = 2048;
 
-/// One or two groups times a few rows of x, which are read once for both. Next: blocks of the next group are asked for, else those that follow.
+/// One, two or four groups times a few rows of x, which are read once for both. Next: blocks of the next group are asked for, else those that follow.
 template <class V, class Fmt, int Groups, int Columns, bool Next = false>
 void direct_tile(const std::byte* const* groups, int64_t in, const DirectBlocks& blocks, const QuantBlock* x, int64_t x_stride, float* const* sums,
                  int64_t sums_stride) {
