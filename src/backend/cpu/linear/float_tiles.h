@@ -18,6 +18,9 @@ PM_INLINE inline typename V::F load_weight(const std::byte* from) {
   if constexpr (Type == DType::f32) return V::load_f(from);
 }
 
+/// Bytes of weights that are asked for ahead.
+inline constexpr int64_t kFloatAhead = 4096;
+
 template <class V, DType Type, int Vectors, int Columns>
 void float_tile(const std::byte* w, int64_t count, const float* x, int64_t x_stride, float* sums) {
   constexpr int kBytes = Type == DType::f32 ? 4 : 2;
@@ -29,6 +32,7 @@ void float_tile(const std::byte* w, int64_t count, const float* x, int64_t x_str
   const float* rows[Columns];
   unroll<Columns>([&](auto c) PM_INLINE { rows[c] = x + c * x_stride; });
   for (int64_t k = 0; k < count; ++k) {
+    unroll<Vectors * V::kLanes * kBytes / 64>([&](auto line) PM_INLINE { V::prefetch(w + kFloatAhead + line * 64); });
     F weight[Vectors];
     unroll<Vectors>([&](auto v) PM_INLINE { weight[v] = load_weight<V, Type>(w + v * V::kLanes * kBytes); });
     unroll<Columns>([&](auto column) PM_INLINE {
