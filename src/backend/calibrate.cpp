@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "backend/calibrate_kernels.h"
+#include "backend/calibrate_parts.h"
 #include "backend/cpu_features.h"
 #include "base/machine.h"
 
@@ -166,15 +167,11 @@ Probe compute_probe(const ComputeLoop& loop, Team& team) {
           }, {}};
 }
 
-/// Reads another part of the buffer with each sample, so that by the time one comes round again the caches have lost it.
-Probe read_probe(const ReadLoop& loop, const char* pages, const Buffer& buffer, Team& team, bool all) {
-  const auto position = std::make_shared<size_t>(0);
+Probe read_probe(const ReadLoop& loop, const char* pages, Parts& parts, Team& team, bool all) {
   const int threads = all ? team.size() : 1;
-  auto sample = [&loop, &buffer, &team, threads, position] {
+  auto sample = [&loop, &parts, &team, threads] {
     const size_t slice = kPassBytes / threads / kReadGranule * kReadGranule;
-    const std::byte* from = buffer.data() + *position;
-    *position += kPassBytes;
-    if (*position + kPassBytes > buffer.size()) *position = 0;
+    const std::byte* from = parts.next();
     double alone = 0;
     const double together = team.run([&](int index) {
       if (index >= threads) return;
@@ -221,6 +218,7 @@ MachineLimits measure_machine(double seconds) {
   Team team(limits.threads);
   const size_t bytes = buffer_bytes();
   const Buffer huge(bytes, true, team), plain(bytes / 2, false, team);
+  Parts huge_parts(huge.data(), huge.size(), kPassBytes), plain_parts(plain.data(), plain.size(), kPassBytes);
   const std::vector<LoopTable> loops = tables(cpu);
   std::vector<Probe> probes;
   for (const LoopTable& table : loops)
@@ -228,8 +226,8 @@ MachineLimits measure_machine(double seconds) {
   const LoopTable& widest = widest_reads(loops);
   for (const bool all : {false, true}) {
     for (int i = 0; i < widest.read_count; ++i)
-      if (huge.size() != 0) probes.push_back(read_probe(widest.read[i], "huge pages", huge, team, all));
-    if (plain.size() != 0) probes.push_back(read_probe(widest.read[0], "4 KiB pages", plain, team, all));
+      if (huge.size() != 0) probes.push_back(read_probe(widest.read[i], "huge pages", huge_parts, team, all));
+    if (plain.size() != 0) probes.push_back(read_probe(widest.read[0], "4 KiB pages", plain_parts, team, all));
   }
 
   // Rounds over all variants, so that a busy moment of the machine hits each of them alike.

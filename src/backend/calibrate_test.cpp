@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "backend/calibrate_kernels.h"
+#include "backend/calibrate_parts.h"
 #include "backend/cpu_features.h"
 #include "base/machine.h"
 
@@ -50,6 +51,13 @@ TEST(Calibrate, LimitsAreTheBestOfTheVariantsAndPlausible) {
   // No CPU thread reads 1 TB/s, or does 100 Top/s without matrix units.
   EXPECT_LT(limits.read_one_thread.best, 1e12);
   EXPECT_LT(limits.int8_ops.best / limits.threads, 1e14);
+}
+
+TEST(Calibrate, ProbesInTurnReadNoPartAgainBeforeAllOthers) {
+  const std::byte buffer[1050] = {};
+  calibrate::Parts parts(buffer, sizeof buffer, 100);
+  for (int round = 0; round < 3; ++round)
+    for (int part = 0; part < 10; ++part) EXPECT_EQ(parts.next(), buffer + 100 * part);
 }
 
 TEST(Calibrate, TheBetterOfTwoMeasurementsCounts) {

@@ -4,6 +4,8 @@
 //
 // A line is one product [rows, in] x [out, in]: the median of at least five runs over weights that no cache holds. `bound` is the time
 // that the slower of memory (weight bytes) and arithmetic (2 · rows · in · out operations) needs; `share` is bound ÷ time.
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -146,9 +148,9 @@ void run_type(const Case& c, DType type, int64_t in, int64_t out) {
   const std::vector<std::byte> source = random_bytes(type, out, in);
   WeightArena arena;
   std::vector<std::unique_ptr<PackedWeight>> copies;
-  constexpr size_t kUncached = 192u << 20;
+  const size_t uncached = std::max(size_t{192} << 20, 2 * static_cast<size_t>(std::max(sysconf(_SC_LEVEL3_CACHE_SIZE), 0L)));
   std::vector<double> rates;
-  for (size_t bytes = 0; bytes < kUncached || copies.size() < 2; bytes += copies.back()->device_bytes) {
+  for (size_t bytes = 0; bytes < uncached || copies.size() < 2; bytes += copies.back()->device_bytes) {
     const double begin = seconds_now();
     copies.push_back(std::move(PackedWeight::make({"w", type, out, in, source}, c.options.isa, c.pool, arena).value()));
     rates.push_back(static_cast<double>(source.size()) / (seconds_now() - begin));
