@@ -35,8 +35,8 @@ Result<std::unique_ptr<DeviceBuffer>> CpuBackend::allocate(size_t bytes, std::st
 
 WantedForms CpuBackend::wanted_forms(int64_t rows, int64_t cols) const {
   if (rows == 0) return {};
-  const bool quantized = contains(quantized_cols_, cols), panels = matrices_.takes_bf16_panels(rows);
-  return {.quantized = quantized && !panels, .rounded = contains(rounded_cols_, cols) || (quantized && panels)};
+  const bool panels = matrices_.takes_bf16_panels(rows);
+  return {.quantized = contains(quantized_cols_, cols) && !panels, .rounded = contains(rounded_cols_, cols) || (panels && contains(panel_cols_, cols))};
 }
 
 RowCache::Sizes CpuBackend::form_sizes(int64_t rows, int64_t quantized_cols, int64_t rounded_cols) const {
@@ -45,17 +45,19 @@ RowCache::Sizes CpuBackend::form_sizes(int64_t rows, int64_t quantized_cols, int
 }
 
 Result<void> CpuBackend::reserve_forms() {
-  const int64_t quantized = largest(quantized_cols_), rounded = std::max(largest(rounded_cols_), matrices_.bf16_panels ? quantized : 0);
-  return row_cache_.reserve(form_sizes(std::max<int64_t>(rows_max_, 1), quantized, rounded));
+  const int64_t rounded = std::max(largest(rounded_cols_), largest(panel_cols_));
+  return row_cache_.reserve(form_sizes(std::max<int64_t>(rows_max_, 1), largest(quantized_cols_), rounded));
 }
 
 Result<std::unique_ptr<Weight>> CpuBackend::prepare_weight(const WeightBytes& weight) {
   PM_ASSIGN(auto packed, PackedWeight::make(weight, matrices_, pool_, arena_));
-  if (packed->is_quantized() || packed->wants_rounded(1)) {
-    std::vector<int64_t>& cols = packed->is_quantized() ? quantized_cols_ : rounded_cols_;
-    if (!contains(cols, weight.in)) cols.push_back(weight.in);
-    PM_TRY(reserve_forms());
-  }
+  const auto note = [&](std::vector<int64_t>& cols, bool wanted) {
+    if (wanted && !contains(cols, weight.in)) cols.push_back(weight.in);
+  };
+  note(quantized_cols_, packed->wants_quantized(1));
+  note(rounded_cols_, packed->wants_rounded(1));
+  note(panel_cols_, !packed->wants_rounded(1) && packed->wants_rounded(kBf16PanelRows));
+  PM_TRY(reserve_forms());
   return packed;
 }
 

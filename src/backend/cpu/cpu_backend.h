@@ -108,7 +108,7 @@ class CpuBackend final : public Backend {
   LinearScratch linear_scratch_;
   RowCache row_cache_;
   StepSampler sampler_;
-  std::vector<int64_t> quantized_cols_, rounded_cols_;  // `in` of the quantised matrices and of the 16-bit ones that want bf16 rows, each once
+  std::vector<int64_t> quantized_cols_, rounded_cols_, panel_cols_;  // `in` of the matrices that want int8 rows, bf16 rows, bf16 rows for panels; each once
   int64_t rows_max_ = 0;
 
   std::unique_ptr<HostBuffer> thread_floats_;  // [threads, thread_stride_] attention's buffers

@@ -529,7 +529,7 @@ TEST(CpuBackendChoice, DeterministicRowsDoNotDependOnTheirNumber) {
     for (const bool deterministic : {true, false}) {
       const auto backend = open_cpu_backend(isa, 2, deterministic);
       ASSERT_TRUE(backend->reserve_scratch({.rows = kMany, .seqs = 1, .logit_rows = 1}, 1, 32, kIn, 32));
-      for (const DType dtype : {DType::q4_k, DType::q8_0, DType::bf16}) {
+      for (const DType dtype : {DType::q4_k, DType::q8_0, DType::f16, DType::bf16}) {
         const TestWeight weight(dtype, kOut, kIn, 3);
         const auto prepared = weight.prepare(*backend);
         Floats x = random_floats(kMany * kIn, 4), few(x.begin(), x.begin() + kFew * kIn), many_out(kMany * kOut), few_out(kFew * kOut);

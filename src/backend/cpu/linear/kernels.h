@@ -67,6 +67,8 @@ struct QuantizedKernels {
 inline constexpr int64_t kFloatLanes = 32;
 /// What a tile of 32 elements along k takes of a group that multiply_rounded reads.
 inline constexpr int64_t kRoundedStepBytes = kFloatLanes * 32 * 2;
+/// bf16 numbers that an f16 weight is the sum of: 8 bits of the 11, then what is left.
+inline constexpr int64_t kBf16Parts = 2;
 struct FloatKernels {
   size_t (*group_bytes)(int64_t in) = nullptr;
   void (*pack)(const std::byte* const* rows, int64_t in, std::byte* group) = nullptr;
@@ -79,11 +81,16 @@ struct FloatKernels {
   /// Rounds x [rows, cols] of one row tile: into tiles along k, `stride` tiles apart, from their row `to` on. Rows past those up to `padded` become
   /// zeros, as do elements past the end that the last tile has room for.
   void (*round)(const float* x, int64_t x_stride, int64_t rows, int64_t padded, int64_t cols, std::byte* to, int64_t stride) = nullptr;
-  /// The products of `steps` tiles along k, from `weights` and `x` on (RoundedRows: one piece of neighbouring pairs of row tiles):
-  /// sums[row · kFloatLanes + lane] = or, with `add`, += them. rows: up to 15, else as many whole tiles as hold them are written.
+  /// The products of `steps` tiles along k, from `weights` and `x` on (RoundedRows: pairs of row tiles of a piece, of which each has `width` tiles along k):
+  /// sums[row · kFloatLanes + lane] = or, with `add`, += them. From 16 rows on the sums have room for whole tiles of rows.
   /// `next`: as many weights that will be asked for next, or null.
-  void (*multiply_rounded)(const std::byte* weights, int64_t steps, bool add, const std::byte* x, int64_t rows, const std::byte* next,
+  void (*multiply_rounded)(const std::byte* weights, int64_t steps, bool add, const std::byte* x, int64_t width, int64_t rows, const std::byte* next,
                            float* sums) = nullptr;
+  /// So many rows or fewer read the weights once.
+  int64_t rows_at_once = 0;
+  /// Where both ways to multiply are there, multiply_rounded is for LinearKernels::takes_bf16_panels() and wants panels: steps [begin, begin + count) of 32
+  /// elements of a group as kBf16Parts bf16 numbers whose sum is the weight, [step][part][pair][lane][2].
+  void (*unpack_bf16)(const std::byte* group, int64_t in, int64_t begin, int64_t count, std::byte* to) = nullptr;
 };
 
 struct LinearKernels {
@@ -92,14 +99,14 @@ struct LinearKernels {
   int lanes = 0;
   bool vnni = false;
   bool pairs_of_tiles = false;  // registers hold the sums of two groups and kTile rows, each number of which then serves both groups
-  bool bf16_panels = false;  // panels of quantised types are bf16 and go through unpack_bf16 and multiply_rounded, not unpack and panel
+  bool bf16_panels = false;  // panels of quantised types and of f16 are bf16 and go through unpack_bf16 and multiply_rounded
   QuantizedKernels quantized[kDTypeCount];  // by DType; empty for types of 16 and 32 bits
   FloatKernels floats[kDTypeCount];         // by DType; empty for quantised ones
   void (*quantize)(const float* x, int64_t blocks, QuantBlock* to, int64_t stride) = nullptr;
   /// gate[i] = silu(gate[i]) · up[i]; n is a multiple of 32.
   void (*silu_mul)(float* gate, const float* up, int64_t n) = nullptr;
 
-  /// Whether so many rows of a quantised weight go through bf16 panels.
+  /// Whether so many rows of a weight that has them go through bf16 panels.
   bool takes_bf16_panels(int64_t rows) const { return bf16_panels && rows >= kBf16PanelRows; }
 };
 

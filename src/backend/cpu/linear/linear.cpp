@@ -196,41 +196,57 @@ void multiply_panels(const Product& product, const LinearInput& x, Rows rows, co
   }
 }
 
+/// Tiles along k that a panel of bf16 numbers has room for, of a weight that is unpacked; else as many as there are.
+int64_t panel_tiles(const PackedWeight& weight) {
+  constexpr auto kTiles = static_cast<int64_t>(sizeof(Scratch::panels)) / kRoundedStepBytes;
+  if (!weight.has_bf16_panels()) return RoundedRows::col_tiles(weight.in);
+  return weight.is_quantized() ? kTiles : kTiles / kBf16Parts;
+}
+
 /// Tiles [begin, begin + steps) along k of a unit as bf16: where they lie, or where they are unpacked to.
 const std::byte* bf16_weights(const Product& product, int64_t begin, int64_t steps, Scratch& scratch) {
   const PackedWeight& weight = *product.weight;
-  if (!weight.is_quantized()) return weight.group(product.unit) + begin * kRoundedStepBytes;
-  const auto [first, groups] = groups_of(weight, product.unit);
+  if (!weight.has_bf16_panels()) return weight.group(product.unit) + begin * kRoundedStepBytes;
   std::byte* const panel = scratch.panels[0];
+  if (!weight.is_quantized()) {
+    weight.kernels().floats[static_cast<int>(weight.source_dtype)].unpack_bf16(weight.group(product.unit), weight.in, begin, steps, panel);
+    return panel;
+  }
+  const auto [first, groups] = groups_of(weight, product.unit);
   if (groups * weight.lanes() < kUnit) std::memset(panel, 0, static_cast<size_t>(steps * kRoundedStepBytes));
   for (int64_t g = 0; g < groups; ++g) quantized_kernels(weight).unpack_bf16(weight.group(first + g), weight.in, begin, steps, panel + g * weight.lanes() * 4);
   return panel;
 }
 
-/// The products of tiles [begin, begin + steps) along k. next: of the piece that follows, or null.
+/// The kernels that multiply what bf16_weights() gives.
+const FloatKernels& rounded_kernels(const PackedWeight& weight) {
+  return weight.kernels().floats[static_cast<int>(weight.is_quantized() ? DType::bf16 : weight.source_dtype)];
+}
+
+/// The products of tiles [begin, begin + steps) along k, which lie in one piece of x, or in all that one pair of row tiles has. next: weights of the piece that follows, or null.
 void multiply_rounded(const Product& product, const LinearInput& x, Rows rows, int64_t begin, int64_t steps, const std::byte* next, Scratch& scratch) {
   // A chunk begins at a pair of tiles, and its sums have room for whole ones.
   static_assert(kChunkStep % (2 * RoundedRows::kTileRows) == 0 && kRowChunkMost % kChunkStep == 0 && kFloatLanes == kUnit);
-  // The last tile of rows is whole, with zeros, where others stand beside it in the matrix.
-  const int64_t count = x.rows < RoundedRows::kTileRows ? rows.count() : RoundedRows::row_tiles(rows.count()) * RoundedRows::kTileRows;
-  product.weight->kernels().floats[static_cast<int>(DType::bf16)].multiply_rounded(
-      bf16_weights(product, begin, steps, scratch), steps, begin > 0, x.rounded.tile(rows.begin / RoundedRows::kTileRows, begin), count, next,
-      product.sums);
+  const int64_t most = panel_tiles(*product.weight), width = x.rounded.width(begin);
+  for (const int64_t end = begin + steps; begin < end; begin += steps) {
+    steps = std::min(most, end - begin);
+    rounded_kernels(*product.weight).multiply_rounded(bf16_weights(product, begin, steps, scratch), steps, begin > 0,
+                                                      x.rounded.tile(rows.begin / RoundedRows::kTileRows, begin), width, rows.count(), next, product.sums);
+  }
 }
 
-/// Products by tiles, which share x, in pieces along k: piece by piece, so that what a piece reads of x is in cache for all but the first.
+/// Products with bf16 rows, which share x, in pieces along k: piece by piece, so that what a piece reads of x is in cache for all but the first.
 void multiply_in_pieces(std::span<const Product> products, const LinearInput& x, Rows rows, Scratch& scratch) {
   // bf16 weights that few rows read once need not be kept for others; those that follow are asked for ahead.
   const PackedWeight& weight = *products[0].weight;
-  const bool whole = !weight.is_quantized() && RoundedRows::row_tiles(x.rows) <= 2;
+  const bool panels = weight.has_bf16_panels(), whole = !panels && x.rows <= rounded_kernels(weight).rows_at_once;
   const int64_t tiles = RoundedRows::col_tiles(weight.in), piece = whole ? tiles : RoundedRows::piece_tiles(weight.in);
   for (int64_t begin = 0; begin < tiles; begin += piece) {
     for (size_t i = 0; i < products.size(); ++i) {
       const bool last = i + 1 == products.size();
       const int64_t then = last ? begin + piece : begin;
       const Product& following = products[last ? 0 : i + 1];
-      const std::byte* next =
-          weight.is_quantized() || then + piece > tiles ? nullptr : following.weight->group(following.unit) + then * kRoundedStepBytes;
+      const std::byte* next = panels || then + piece > tiles ? nullptr : following.weight->group(following.unit) + then * kRoundedStepBytes;
       multiply_rounded(products[i], x, rows, begin, std::min(piece, tiles - begin), next, scratch);
     }
   }
@@ -262,7 +278,7 @@ void multiply(std::span<const Product> products, const LinearInput& x, Rows rows
     if (weight.vector() != nullptr) {
       multiply_vector(weight, x, rows, products[i].sums);
     } else if (weight.wants_rounded(x.rows)) {
-      const auto alike = [&](const PackedWeight& other) { return other.wants_rounded(x.rows) && other.is_quantized() == weight.is_quantized(); };
+      const auto alike = [&](const PackedWeight& other) { return other.wants_rounded(x.rows) && other.has_bf16_panels() == weight.has_bf16_panels(); };
       while (end < products.size() && alike(*products[end].weight)) ++end;
       multiply_in_pieces(products.subspan(i, end - i), x, rows, scratch);
     } else if (weight.wants_quantized(x.rows)) {
@@ -294,7 +310,7 @@ PhaseShape phase_of(const ComputePool& pool, std::span<const PackedWeight* const
     // cache. Vector units ask for x too slowly to gain by it.
     if (!weight->wants_rounded(rows)) continue;
     phase.units_together = kUnitsTogether;
-    if (!weight->is_quantized()) continue;
+    if (!weight->has_bf16_panels()) continue;
     phase.chunk_most = kRowChunkMost;
     phase.item_cost = kItemCostOfBf16Panels;
   }

@@ -73,8 +73,12 @@ Floats dequantized(DType type, const Bytes& bytes, int64_t out, int64_t in) {
   return values;
 }
 
-/// Whether weights of a type are multiplied with rows of bf16.
-bool rounds(const LinearKernels& kernels, DType type) { return kernels.floats[static_cast<int>(type)].multiply_rounded != nullptr; }
+/// Whether weights of a type are multiplied with rows of bf16, however many there are.
+bool rounds(const LinearKernels& kernels, DType type) {
+  const FloatKernels& floats = kernels.floats[static_cast<int>(type)];
+  return floats.multiply_rounded != nullptr && floats.unpack_bf16 == nullptr;
+}
+bool has_tiles(const LinearKernels& kernels) { return kernels.quantized[static_cast<int>(DType::q8_0)].unpack_bf16 != nullptr; }
 
 /// f32 rows, their int8 form and, where the kernels have a use for it, the bf16 one, with their memory.
 struct Input {
@@ -111,7 +115,7 @@ std::vector<const LinearKernels*> tables() {
   return list;
 }
 std::string name_of(const LinearKernels& kernels) {
-  return fmt::format("{} {} lanes{}", to_string(kernels.isa), kernels.lanes, rounds(kernels, DType::bf16) ? (kernels.bf16_panels ? " tiles" : " tiles, deterministic") : kernels.vnni ? " vnni" : "");
+  return fmt::format("{} {} lanes{}", to_string(kernels.isa), kernels.lanes, has_tiles(kernels) ? (kernels.bf16_panels ? " tiles" : " tiles, deterministic") : kernels.vnni ? " vnni" : "");
 }
 
 class Linear : public testing::Test {
@@ -169,7 +173,7 @@ TEST_F(Linear, ProofOfWhichBodyRuns) {
     const LinearKernels& kernels = linear_kernels(isa);
     EXPECT_EQ(kernels.isa, isa);
     EXPECT_EQ(kernels.bf16_panels, isa == Isa::amx);
-    EXPECT_EQ(rounds(kernels, DType::bf16), isa == Isa::amx);
+    EXPECT_EQ(rounds(kernels, DType::bf16), isa == Isa::amx || isa == Isa::avx512_vnni);
     EXPECT_FALSE(linear_kernels(isa, true).bf16_panels);
     EXPECT_EQ(std::string(kernels.compiled_for), isa == Isa::plain ? "baseline" : to_string(isa));
     const Bytes bytes = random_matrix(DType::q4_k, 32, 256, 1);
@@ -244,7 +248,7 @@ TEST_F(Linear, EveryTypeAgainstDoublePrecision) {
         for (const int64_t rows : {int64_t{1}, int64_t{2}, int64_t{3}, int64_t{4}, int64_t{5}, int64_t{6}, int64_t{7}, int64_t{8}, int64_t{9}, int64_t{30}, kBf16PanelRows + 2}) {
           if (rows > kBf16PanelRows && !kernels->bf16_panels) continue;
           // Below such a panel's rows tables with tiles have the vector kernels of another table here.
-          if (rounds(*kernels, DType::bf16) && weight->is_quantized() && rows > 1 && rows < kBf16PanelRows) continue;
+          if (has_tiles(*kernels) && weight->has_bf16_panels() && rows > 1 && rows < kBf16PanelRows) continue;
           const Input input(random_rows(rows, in, 11), rows, in, *kernels);
           const Floats got = multiply(input, *weight, bias.data());
           for (int64_t row = 0; row < rows; ++row) {
@@ -317,7 +321,7 @@ TEST_F(Linear, ARowsValueDoesNotDependOnItsCompany) {
       for (const int64_t rows : counts) {
         if (rows > most) continue;
         // Where panels are bf16 there are two values of a row: one for each number of rows below such a panel's, one for each from there on.
-        const bool panel = kernels->bf16_panels && weight->is_quantized() && rows >= kBf16PanelRows;
+        const bool panel = weight->has_bf16_panels() && kernels->takes_bf16_panels(rows);
         const Floats together = multiply(Input(Floats(all.begin(), all.begin() + rows * in), rows, in, *kernels), *weight);
         ASSERT_EQ(std::memcmp(together.data(), (panel ? most_together : alone).data(), together.size() * sizeof(float)), 0)
             << name_of(*kernels) << ' ' << to_string(type) << ' ' << rows << " rows";
@@ -381,11 +385,32 @@ TEST_F(Linear, UnpackingToBf16RoundsWhatTheFileSays) {
   }
 }
 
+TEST_F(Linear, UnpackingF16LosesNothing) {
+  for (const TileTables& tables : tile_tables()) {
+    const int64_t in = 83, out = 13, begin = 1, count = 2;  // the last step has 19 elements
+    Bytes bytes = random_matrix(DType::f16, out, in, 41);
+    for (const auto& [element, bits] : {std::pair{40, 0x0001}, {41, 0x83ff}, {42, 0x7bff}, {43, 0x8000}}) std::memcpy(bytes.data() + 2 * element, &bits, 2);  // denormal, the largest
+    const auto weight = pack(DType::f16, bytes, out, in, *tables.tiles);
+    const Floats w = dequantized(DType::f16, bytes, out, in);
+    std::vector<uint16_t> got(static_cast<size_t>(count * kBf16Parts * kRoundedStepBytes / 2), 0x7fff);
+    tables.tiles->floats[static_cast<int>(DType::f16)].unpack_bf16(weight->group(0), in, begin, count, reinterpret_cast<std::byte*>(got.data()));
+    for (int64_t k = 0; k < 32 * count; ++k) {
+      for (int64_t lane = 0; lane < kFloatLanes; ++lane) {
+        const int64_t at = k / 32 * kBf16Parts * kRoundedStepBytes / 2 + k % 32 / 2 * 2 * kFloatLanes + lane * 2 + k % 2;
+        const float high = bf16_to_f32(got[static_cast<size_t>(at)]), low = bf16_to_f32(got[static_cast<size_t>(at + kRoundedStepBytes / 2)]);
+        const float expected = lane < out && 32 * begin + k < in ? w[static_cast<size_t>(lane * in + 32 * begin + k)] : 0;
+        ASSERT_EQ(high + low, expected) << name_of(*tables.tiles) << " lane " << lane << " element " << k;
+        ASSERT_LE(std::fabs(low), 0x1p-7f * std::fabs(expected)) << "what 8 bits leave";
+      }
+    }
+  }
+}
+
 TEST_F(Linear, PanelsByTilesAgreeWithVectorsWithinTheirRounding) {
   for (const TileTables& tables : tile_tables()) {
     for (const DType type : kTypes) {
       const bool super = traits(type).block_elems == 256, bf16 = type == DType::bf16;
-      if (!traits(type).quantized && !bf16) continue;
+      if (type == DType::f32) continue;
       const int64_t out = 41, in = super ? 1024 : 1056;  // three pieces along k, the last one shorter
       const Bytes bytes = random_matrix(type, out, in, 31);
       const auto by_tiles = pack(type, bytes, out, in, *tables.tiles), invariant = pack(type, bytes, out, in, *tables.deterministic);
@@ -398,8 +423,8 @@ TEST_F(Linear, PanelsByTilesAgreeWithVectorsWithinTheirRounding) {
         for (int64_t row = 0; row < rows; ++row) {
           for (int64_t n = 0; n < out; ++n) {
             const auto at = static_cast<size_t>(row * out + n);
-            const Expected by_int8 = expect(input, row, w.data() + n * in, in, Form::quantized), by_bf16 = expect(input, row, w.data() + n * in, in, Form::unpacked);
-            ASSERT_NEAR(got[at], expected[at], by_int8.rounding + by_bf16.rounding + 8e-6 * by_bf16.terms) << name_of(*tables.tiles) << ' ' << to_string(type);
+            const Expected by_vectors = expect(input, row, w.data() + n * in, in, form_of(*invariant, rows)), by_bf16 = expect(input, row, w.data() + n * in, in, form_of(*by_tiles, rows));
+            ASSERT_NEAR(got[at], expected[at], by_vectors.rounding + by_bf16.rounding + 8e-6 * by_bf16.terms) << name_of(*tables.tiles) << ' ' << to_string(type);
           }
         }
       }

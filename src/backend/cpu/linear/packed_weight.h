@@ -49,9 +49,9 @@ class PackedWeight final : public Weight {
   /// Whether linear() multiplies it with int8 rows (LinearInput::quantized) where there are `rows` of them; else with those rounded to bf16
   /// (LinearInput::rounded), where wants_rounded(), or with f32 ones (LinearInput::floats).
   bool wants_quantized(int64_t rows) const { return is_quantized() && !kernels_->takes_bf16_panels(rows); }
-  bool wants_rounded(int64_t rows) const {
-    return out > 1 && (is_quantized() ? kernels_->takes_bf16_panels(rows) : kernels_->floats[static_cast<int>(source_dtype)].multiply_rounded != nullptr);
-  }
+  bool wants_rounded(int64_t rows) const { return out > 1 && (has_bf16_panels() ? kernels_->takes_bf16_panels(rows) : float_kernels().multiply_rounded != nullptr); }
+  /// Whether it is unpacked to bf16 where LinearKernels::takes_bf16_panels().
+  bool has_bf16_panels() const { return is_quantized() || float_kernels().unpack_bf16 != nullptr; }
   bool is_quantized() const { return out > 1 && traits(source_dtype).quantized; }
   const LinearKernels& kernels() const { return *kernels_; }
   Isa isa() const { return kernels_->isa; }
@@ -63,6 +63,7 @@ class PackedWeight final : public Weight {
 
  private:
   void pack(const WeightBytes& weight, ComputePool& pool);
+  const FloatKernels& float_kernels() const { return kernels_->floats[static_cast<int>(source_dtype)]; }
 
   const LinearKernels* kernels_ = nullptr;
   std::vector<float> vector_;

@@ -5,13 +5,14 @@
 
 #include <cstring>
 
+#include "backend/cpu/vec/plain_bf16.h"
 #include "backend/cpu/vec/tile_config.h"
 #include "base/check.h"
 #include "base/dtype.h"
 
 namespace pagemill::vec {
 
-class PlainTiles {
+class PlainTiles : public PlainBf16 {
  public:
   static constexpr const char* kCompiledFor = "baseline, plain tiles";
 
@@ -83,18 +84,6 @@ class PlainTiles {
     }
   }
 
-  static void round_bf16(const float* x, void* to) {
-    for (int i = 0; i < 16; ++i) round_one(x[i], to, i);
-  }
-  template <class F>
-  static void round_pairs(const F& even, const F& odd, void* to) {
-    float values[2][16];
-    static_assert(sizeof even == sizeof values[0]);
-    std::memcpy(values[0], &even, sizeof even);
-    std::memcpy(values[1], &odd, sizeof odd);
-    for (int i = 0; i < 32; ++i) round_one(values[i % 2][i / 2], to, i);
-  }
-
  private:
   struct Tile {
     uint8_t row[kTileRows][kTileRowBytes];
@@ -119,15 +108,7 @@ class PlainTiles {
     PM_CHECK(c != a && c != b && a != b && rows(c) == rows(a) && row_bytes(c) == row_bytes(b) && row_bytes(a) == 4 * rows(b),
              "tiles {} ({} x {}) += {} ({} x {}) * {} ({} x {})", c, rows(c), row_bytes(c), a, rows(a), row_bytes(a), b, rows(b), row_bytes(b));
   }
-  static void round_one(float x, void* to, int index) {
-    const uint16_t bits = f32_to_bf16(std::fabs(x) < 0x1p-126f ? 0.0f : x);
-    std::memcpy(static_cast<std::byte*>(to) + 2 * index, &bits, sizeof bits);
-  }
-  static float element(const Tile& t, int row, int index) {
-    uint16_t bits;
-    std::memcpy(&bits, t.row[row] + 2 * index, sizeof bits);
-    return (bits & 0x7f80) == 0 ? 0 : bf16_to_f32(bits);
-  }
+  static float element(const Tile& t, int row, int index) { return PlainBf16::element(t.row[row], index); }
 };
 
 }  // namespace pagemill::vec
