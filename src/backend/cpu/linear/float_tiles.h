@@ -47,14 +47,13 @@ void float_tile(const std::byte* w, int64_t count, const float* x, int64_t x_str
   });
 }
 
-template <class V, DType Type, int Columns>
+/// Up to kFloatColumns rows in one pass over the weights.
+template <class V, DType Type, int Columns = 1>
 void float_few(const std::byte* w, int64_t count, const float* x, int64_t x_stride, int64_t columns, float* sums) {
-  constexpr int kVectors = static_cast<int>(kFloatLanes) / V::kLanes;
-  for (; columns >= Columns; columns -= Columns, x += Columns * x_stride, sums += Columns * kFloatLanes)
-    float_tile<V, Type, kVectors, Columns>(w, count, x, x_stride, sums);
-  if constexpr (Columns > 1) {
-    if (columns > 0) float_few<V, Type, Columns / 2>(w, count, x, x_stride, columns, sums);
+  if constexpr (Columns < V::kFloatColumns) {
+    if (columns > Columns) return float_few<V, Type, Columns + 1>(w, count, x, x_stride, columns, sums);
   }
+  float_tile<V, Type, static_cast<int>(kFloatLanes) / V::kLanes, Columns>(w, count, x, x_stride, sums);
 }
 
 template <class V, DType Type>
@@ -65,7 +64,48 @@ void float_multiply(const std::byte* group, int64_t begin, int64_t count, const 
   for (; columns >= kWide; columns -= kWide, x += kWide * x_stride, sums += kWide * kFloatLanes)
     for (int64_t lane = 0; lane < kFloatLanes; lane += 2 * V::kLanes)
       float_tile<V, Type, 2, kWide>(w + lane * kBytes, count, x, x_stride, sums + lane);
-  float_few<V, Type, V::kFloatColumns>(w, count, x, x_stride, columns, sums);
+  for (int64_t now; columns > 0; columns -= now, x += now * x_stride, sums += now * kFloatLanes) {
+    now = columns < V::kFloatColumns ? columns : V::kFloatColumns;
+    float_few<V, Type>(w, count, x, x_stride, now, sums);
+  }
+}
+
+/// Groups · Columns cells of few rows: as many streams from memory as groups.
+template <class V, DType Type, int Groups, int Columns>
+void float_streams_tile(const std::byte* const* groups, int64_t in, const float* x, int64_t x_stride, float* const* sums) {
+  constexpr int kBytes = Type == DType::f32 ? 4 : 2, kVectors = static_cast<int>(kFloatLanes) / V::kLanes;
+  using F = typename V::F;
+  F acc[Groups * Columns * kVectors];
+  unroll<Groups * Columns * kVectors>([&](auto cell) PM_INLINE { acc[cell] = V::zero_f(); });
+  const std::byte* w[Groups];
+  unroll<Groups>([&](auto g) PM_INLINE { w[g] = groups[g]; });
+  const float* rows[Columns];
+  unroll<Columns>([&](auto c) PM_INLINE { rows[c] = x + c * x_stride; });
+  for (int64_t k = 0; k < in; ++k) {
+    F value[Columns];
+    unroll<Columns>([&](auto c) PM_INLINE { value[c] = V::broadcast_f(rows[c] + k); });
+    unroll<Groups>([&](auto group) PM_INLINE {
+      constexpr int g = group;
+      unroll<kFloatLanes * kBytes / 64>([&](auto line) PM_INLINE { V::prefetch(w[g] + kFloatAhead / Groups + line * 64); });
+      unroll<kVectors>([&](auto vector) PM_INLINE {
+        constexpr int v = vector;
+        const F weight = load_weight<V, Type>(w[g] + v * V::kLanes * kBytes);
+        unroll<Columns>([&](auto c) PM_INLINE { acc[(g * Columns + c) * kVectors + v] = V::fma(weight, value[c], acc[(g * Columns + c) * kVectors + v]); });
+      });
+      w[g] += kFloatLanes * kBytes;
+    });
+  }
+  unroll<Groups * Columns * kVectors>([&](auto cell) PM_INLINE {
+    V::store_f(sums[cell / kVectors / Columns] + cell / kVectors % Columns * kFloatLanes + cell % kVectors * V::kLanes, acc[cell]);
+  });
+}
+
+template <class V, DType Type, int Groups, int Columns = 1>
+void float_streams(const std::byte* const* groups, int64_t in, const float* x, int64_t x_stride, int columns, float* const* sums) {
+  if constexpr (Groups * (Columns + 1) <= V::kFloatColumns) {
+    if (columns > Columns) return float_streams<V, Type, Groups, Columns + 1>(groups, in, x, x_stride, columns, sums);
+  }
+  float_streams_tile<V, Type, Groups, Columns>(groups, in, x, x_stride, sums);
 }
 
 using Halves8 = uint16_t __attribute__((vector_size(16)));

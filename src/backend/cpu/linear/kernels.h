@@ -77,6 +77,12 @@ struct FloatKernels {
   void (*multiply)(const std::byte* group, int64_t begin, int64_t count, const float* x, int64_t x_stride, int64_t columns,
                    float* sums) = nullptr;
 
+  /// Whole products of one, two or four groups in a pass over x, each a stream from memory: sums[group][column · kFloatLanes + lane]. For rows that
+  /// registers hold: groups · columns <= cells.
+  using Streams = void (*)(const std::byte* const* groups, int64_t in, const float* x, int64_t x_stride, int columns, float* const* sums);
+  Streams one_stream = nullptr, two_streams = nullptr, four_streams = nullptr;
+  int cells = 0;
+
   // Where an ISA multiplies the type with rows of bf16 (RoundedRows), instead of multiply:
   /// Rounds x [rows, cols] of one row tile: into tiles along k, `stride` tiles apart, from their row `to` on. Rows past those up to `padded` become
   /// zeros, as do elements past the end that the last tile has room for.

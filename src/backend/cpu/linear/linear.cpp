@@ -41,10 +41,14 @@ int64_t units_of(const PackedWeight& weight) { return (weight.out + kUnit - 1) /
 const QuantizedKernels& quantized_kernels(const PackedWeight& weight) {
   return weight.kernels().quantized[static_cast<int>(weight.source_dtype)];
 }
+const FloatKernels& float_kernels(const PackedWeight& weight) { return weight.kernels().floats[static_cast<int>(weight.source_dtype)]; }
 
-/// Whether there are so few rows that memory is what is waited for.
-bool multiplied_in_streams(const PackedWeight& weight, const LinearInput& x) {
-  return weight.vector() == nullptr && weight.wants_quantized(x.rows) && x.rows < kPairRows;
+/// Groups of a pass over few rows of x, each a stream from memory, if there are as many; 1 where arithmetic is what takes the time.
+size_t streams_of(const PackedWeight& weight, const LinearInput& x) {
+  if (weight.vector() != nullptr || weight.wants_rounded(x.rows) || x.rows >= kPairRows) return 1;
+  if (weight.wants_quantized(x.rows)) return quantized_kernels(weight).direct_four != nullptr && x.rows <= 2 ? 4 : 2;
+  const int64_t most = float_kernels(weight).cells / x.rows;
+  return most >= 4 ? 4 : most >= 2 ? 2 : 1;
 }
 
 /// One unit of a weight, and where its products go: sums[row][n] = x[row] · weight[unit · kUnit + n]; columns past the weight's end are left
@@ -95,18 +99,21 @@ void multiply_direct(const Product& product, const LinearInput& x, Rows rows, co
   }
 }
 
-/// Groups of a pass, each a stream from memory, if there are as many.
-size_t streams_of(const PackedWeight& weight, const LinearInput& x) { return quantized_kernels(weight).direct_four != nullptr && x.rows <= 2 ? 4 : 2; }
-
 /// groups[i] times all rows of x: in passes of four, two and one.
 void multiply_streams(const PackedWeight& weight, std::span<const std::byte* const> groups, const LinearInput& x, std::span<float* const> sums) {
-  const QuantizedKernels& kernels = quantized_kernels(weight);
   const size_t most = streams_of(weight, x);
+  const auto columns = static_cast<int>(x.rows);
   for (size_t at = 0, now; at < groups.size(); at += now) {
     now = groups.size() - at >= most ? most : groups.size() - at >= 2 ? 2 : 1;
-    const auto product = now == 4 ? kernels.direct_four : now == 2 ? kernels.direct_pair : kernels.direct;
-    product(groups.data() + at, weight.in, {0, weight.in / 32}, x.quantized.block(0, 0), x.quantized.stride(0), static_cast<int>(x.rows),
-            sums.data() + at, kUnit);
+    if (weight.wants_quantized(x.rows)) {
+      const QuantizedKernels& kernels = quantized_kernels(weight);
+      const auto product = now == 4 ? kernels.direct_four : now == 2 ? kernels.direct_pair : kernels.direct;
+      product(groups.data() + at, weight.in, {0, weight.in / 32}, x.quantized.block(0, 0), x.quantized.stride(0), columns, sums.data() + at, kUnit);
+    } else {
+      const FloatKernels& kernels = float_kernels(weight);
+      const auto product = now == 4 ? kernels.four_streams : now == 2 ? kernels.two_streams : kernels.one_stream;
+      product(groups.data() + at, weight.in, x.floats, x.floats_stride, columns, sums.data() + at);
+    }
   }
 }
 
@@ -128,17 +135,18 @@ void multiply_streams(const PackedWeight& weight, int64_t begin, int64_t end, co
   take(part * streams, 1, count - part * streams);
 }
 
-/// A unit of gate beside the same one of up, which are of one type.
-void multiply_streams(const PackedWeight& gate, const PackedWeight& up, int64_t unit, const LinearInput& x, float* gate_sums, float* up_sums) {
-  const auto [first, count] = groups_of(gate, unit);
-  std::array<const std::byte*, 2 * kUnit / 8> groups;
+/// `count` units of gate from `unit` on beside the same ones of up, which are of one type. sums: [units][gate, up][kRowChunkMost][kUnit].
+void multiply_streams(const PackedWeight& gate, const PackedWeight& up, int64_t unit, int64_t count, const LinearInput& x, float* sums) {
+  std::array<const std::byte*, kUnitsTogether * kUnit / 8> groups;
   std::array<float*, groups.size()> to;
-  for (int64_t g = 0; g < count; ++g) {
-    const auto at = static_cast<size_t>(2 * g);
-    groups[at] = gate.group(first + g), groups[at + 1] = up.group(first + g);
-    to[at] = gate_sums + g * gate.lanes(), to[at + 1] = up_sums + g * gate.lanes();
+  size_t many = 0;
+  for (int64_t n = 0; n < count; ++n, sums += 2 * kRowChunkMost * kUnit) {
+    const auto [first, of_unit] = groups_of(gate, unit + n);
+    for (int64_t g = 0; g < of_unit; ++g) {
+      groups[many] = gate.group(first + g), to[many++] = sums + g * gate.lanes();
+      groups[many] = up.group(first + g), to[many++] = sums + kRowChunkMost * kUnit + g * gate.lanes();
+    }
   }
-  const auto many = static_cast<size_t>(2 * count);
   multiply_streams(gate, {groups.data(), many}, x, {to.data(), many});
 }
 
@@ -209,7 +217,7 @@ const std::byte* bf16_weights(const Product& product, int64_t begin, int64_t ste
   if (!weight.has_bf16_panels()) return weight.group(product.unit) + begin * kRoundedStepBytes;
   std::byte* const panel = scratch.panels[0];
   if (!weight.is_quantized()) {
-    weight.kernels().floats[static_cast<int>(weight.source_dtype)].unpack_bf16(weight.group(product.unit), weight.in, begin, steps, panel);
+    float_kernels(weight).unpack_bf16(weight.group(product.unit), weight.in, begin, steps, panel);
     return panel;
   }
   const auto [first, groups] = groups_of(weight, product.unit);
@@ -254,7 +262,7 @@ void multiply_in_pieces(std::span<const Product> products, const LinearInput& x,
 
 void multiply_floats(const Product& product, const LinearInput& x, Rows rows) {
   const PackedWeight& weight = *product.weight;
-  const FloatKernels& kernels = weight.kernels().floats[static_cast<int>(weight.source_dtype)];
+  const FloatKernels& kernels = float_kernels(weight);
   std::fill_n(product.sums, rows.count() * kUnit, 0.0f);
   for (int64_t k = 0; k < weight.in; k += kFloatSteps)
     kernels.multiply(weight.group(product.unit), k, std::min(kFloatSteps, weight.in - k), x.floats + rows.begin * x.floats_stride,
@@ -371,7 +379,7 @@ void linear(ComputePool& pool, LinearScratch& scratch, const LinearInput& x, std
     for (size_t i = 0; begin < end; ++i) {
       const int64_t stop = std::min(end, first[i + 1]), offset = first[i];
       const LinearPart& part = parts[i];
-      if (begin < stop && multiplied_in_streams(*part.weight, x)) {
+      if (begin < stop && streams_of(*part.weight, x) > 1) {
         multiply_streams(*part.weight, begin - offset, stop - offset, x, memory.sums);
         for (int64_t unit = begin; unit < stop; ++unit) write(part, unit - offset, rows, memory.sums + (unit - begin) * rows.count() * kUnit);
         begin = stop;
@@ -397,10 +405,11 @@ void linear_gated(ComputePool& pool, LinearScratch& scratch, const LinearInput& 
   check_input(gate, x);
   check_input(up, x);
   const LinearKernels& kernels = gate.kernels();
-  const bool paired = gate.source_dtype == up.source_dtype && multiplied_in_streams(gate, x);
+  const bool paired = gate.source_dtype == up.source_dtype && streams_of(gate, x) > 1;
   const PackedWeight* const both[] = {&gate, &up};
   PhaseShape phase = phase_of(pool, both, units_of(gate), x.rows);
-  phase.units_together = std::max<int64_t>(1, phase.units_together / 2);
+  // Two units of 16 or 32 bits are four streams.
+  phase.units_together = paired ? 2 : std::max<int64_t>(1, phase.units_together / 2);
   const auto sums_of = [](Scratch& memory, int64_t n) { return memory.sums + n * kRowChunkMost * kUnit; };
   const auto finish = [&](int64_t unit, Rows rows, float* const sums, const float* up_values) {
     const int64_t begin = unit * kUnit, count = std::min(kUnit, gate.out - begin);
@@ -421,7 +430,7 @@ void linear_gated(ComputePool& pool, LinearScratch& scratch, const LinearInput& 
       std::array<Product, kUnitsTogether> products;
       for (int64_t n = 0; n < 2 * count; ++n) products[static_cast<size_t>(n)] = {n % 2 == 0 ? &gate : &up, begin + n / 2, sums_of(memory, n)};
       if (paired) {
-        for (int64_t n = 0; n < count; ++n) multiply_streams(gate, up, begin + n, x, sums_of(memory, 2 * n), sums_of(memory, 2 * n + 1));
+        multiply_streams(gate, up, begin, count, x, memory.sums);
       } else {
         multiply({products.data(), static_cast<size_t>(2 * count)}, x, rows, {&gate, after(begin + count)}, memory);
       }

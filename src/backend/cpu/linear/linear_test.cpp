@@ -535,8 +535,8 @@ TEST_F(Linear, SeveralPartsInOnePhaseEqualEachAlone) {
 TEST_F(Linear, FewRowsInLongTasksEqualEightRows) {
   for (const LinearKernels* kernels : tables()) {
     // Tasks of several units, some with a piece of two parts, and an odd number of groups at an end.
-    const int64_t in = 64, outs[] = {1449, 840};
-    const DType types[] = {DType::q5_0, DType::q4_1};
+    const int64_t in = 64, outs[] = {1449, 840, 1449};
+    const DType types[] = {DType::q5_0, DType::q4_1, DType::f16};
     const Floats x = random_rows(8, in, 1);
     std::vector<std::unique_ptr<PackedWeight>> weights;
     std::vector<Floats> expected;
@@ -582,14 +582,41 @@ TEST_F(Linear, FourGroupsInAPassEqualEachAlone) {
   }
 }
 
+TEST_F(Linear, StreamsOf16BitGroupsEqualEachAlone) {
+  for (const LinearKernels* kernels : tables()) {
+    for (const DType type : {DType::f32, DType::f16, DType::bf16}) {
+      const FloatKernels& products = kernels->floats[static_cast<int>(type)];
+      const int64_t in = 75;
+      const auto weight = pack(type, random_matrix(type, 4 * kFloatLanes, in, 41), 4 * kFloatLanes, in, *kernels);
+      for (const auto& [streams, product] : {std::pair{1, products.one_stream}, {2, products.two_streams}, {4, products.four_streams}}) {
+        if (product == nullptr) continue;
+        for (int rows = 1; rows * streams <= products.cells; ++rows) {
+          const Input input(random_rows(rows, in, 43), rows, in, *kernels);
+          Floats got(static_cast<size_t>(streams * rows * kFloatLanes)), expected(got.size(), 0.0f);
+          const std::byte* groups[4];
+          float* sums[4];
+          for (int g = 0; g < streams; ++g) {
+            groups[g] = weight->group(g);
+            sums[g] = got.data() + g * rows * kFloatLanes;
+            products.multiply(groups[g], 0, in, input.x.floats, in, rows, expected.data() + g * rows * kFloatLanes);
+          }
+          product(groups, in, input.x.floats, in, rows, sums);
+          EXPECT_EQ(got, expected) << name_of(*kernels) << ' ' << to_string(type) << ' ' << streams << " streams, " << rows << " rows";
+        }
+      }
+    }
+  }
+}
+
 TEST_F(Linear, GatedProductEqualsItsParts) {
   for (const LinearKernels* kernels : tables()) {
     // One row and three of one type: gate and up are multiplied side by side.
     for (const auto& [rows, up_type, ffn] : {std::tuple<int64_t, DType, int64_t>{1, DType::q5_0, 96}, {9, DType::q5_0, 96}, {33, DType::q5_0, 96}, {1, DType::q4_k, 1440}, {3, DType::q4_k, 96},
-                                             {3, DType::q4_k, 72}, {530, DType::q4_k, 40}}) {
+                                             {3, DType::q4_k, 72}, {530, DType::q4_k, 40}, {1, DType::f16, 96}, {3, DType::f16, 72}, {2, DType::f32, 1440}, {60, DType::f16, 72}}) {
+      const DType gate_type = traits(up_type).quantized ? DType::q4_k : up_type;
       const int64_t in = 256;
       const Input input(random_rows(rows, in, 1), rows, in, *kernels);
-      const auto gate = pack(DType::q4_k, random_matrix(DType::q4_k, ffn, in, 2), ffn, in, *kernels);
+      const auto gate = pack(gate_type, random_matrix(gate_type, ffn, in, 2), ffn, in, *kernels);
       const auto up = pack(up_type, random_matrix(up_type, ffn, in, 3), ffn, in, *kernels);
       const Floats g = multiply(input, *gate), u = multiply(input, *up);
       Floats got(g.size());

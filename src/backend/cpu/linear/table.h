@@ -21,7 +21,12 @@ constexpr void add_quantized(LinearKernels& table) {
 
 template <class V, DType Type>
 constexpr void add_float(LinearKernels& table) {
-  table.floats[static_cast<int>(Type)] = {&float_group_bytes<V, Type>, &float_pack<V, Type>, &float_dequantize<V, Type>, &float_multiply<V, Type>};
+  FloatKernels& to = table.floats[static_cast<int>(Type)];
+  to = {&float_group_bytes<V, Type>, &float_pack<V, Type>, &float_dequantize<V, Type>, &float_multiply<V, Type>};
+  to.one_stream = &float_streams<V, Type, 1>;
+  to.two_streams = &float_streams<V, Type, 2>;
+  if constexpr (V::kFloatColumns >= 4) to.four_streams = &float_streams<V, Type, 4>;
+  to.cells = V::kFloatColumns;
 }
 
 template <class V>
