@@ -8,12 +8,6 @@
 #include "base/machine.h"
 
 namespace pagemill {
-namespace {
-
-bool contains(const std::vector<int64_t>& values, int64_t value) { return std::find(values.begin(), values.end(), value) != values.end(); }
-int64_t largest(const std::vector<int64_t>& values) { return values.empty() ? 0 : *std::max_element(values.begin(), values.end()); }
-
-}  // namespace
 
 CpuBackend::CpuBackend(Isa isa, int threads, bool deterministic)
     : CpuBackend(isa, threads, linear_kernels(isa, deterministic), std::string(to_string(isa))) {}
@@ -35,8 +29,13 @@ Result<std::unique_ptr<DeviceBuffer>> CpuBackend::allocate(size_t bytes, std::st
 
 WantedForms CpuBackend::wanted_forms(int64_t rows, int64_t cols) const {
   if (rows == 0) return {};
-  const bool panels = matrices_.takes_bf16_panels(rows);
-  return {.quantized = contains(quantized_cols_, cols) && !panels, .rounded = contains(rounded_cols_, cols) || (panels && contains(panel_cols_, cols))};
+  WantedForms wanted;
+  for (const WeightRows& weight : weight_rows_) {
+    if (weight.cols != cols) continue;
+    if (rows >= weight.rounded_from) wanted.rounded = true;
+    else if (weight.quantized) wanted.quantized = true;
+  }
+  return wanted;
 }
 
 RowCache::Sizes CpuBackend::form_sizes(int64_t rows, int64_t quantized_cols, int64_t rounded_cols) const {
@@ -45,18 +44,18 @@ RowCache::Sizes CpuBackend::form_sizes(int64_t rows, int64_t quantized_cols, int
 }
 
 Result<void> CpuBackend::reserve_forms() {
-  const int64_t rounded = std::max(largest(rounded_cols_), largest(panel_cols_));
-  return row_cache_.reserve(form_sizes(std::max<int64_t>(rows_max_, 1), largest(quantized_cols_), rounded));
+  int64_t quantized = 0, rounded = 0;
+  for (const WeightRows& weight : weight_rows_) {
+    if (weight.quantized) quantized = std::max(quantized, weight.cols);
+    if (weight.rounded_from != PackedWeight::kNever) rounded = std::max(rounded, weight.cols);
+  }
+  return row_cache_.reserve(form_sizes(std::max<int64_t>(rows_max_, 1), quantized, rounded));
 }
 
 Result<std::unique_ptr<Weight>> CpuBackend::prepare_weight(const WeightBytes& weight) {
   PM_ASSIGN(auto packed, PackedWeight::make(weight, matrices_, pool_, arena_));
-  const auto note = [&](std::vector<int64_t>& cols, bool wanted) {
-    if (wanted && !contains(cols, weight.in)) cols.push_back(weight.in);
-  };
-  note(quantized_cols_, packed->wants_quantized(1));
-  note(rounded_cols_, packed->wants_rounded(1));
-  note(panel_cols_, !packed->wants_rounded(1) && packed->wants_rounded(kBf16PanelRows));
+  const WeightRows rows{weight.in, packed->wants_quantized(1), packed->rounded_from()};
+  if (std::find(weight_rows_.begin(), weight_rows_.end(), rows) == weight_rows_.end()) weight_rows_.push_back(rows);
   PM_TRY(reserve_forms());
   return packed;
 }

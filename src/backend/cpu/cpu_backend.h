@@ -108,7 +108,14 @@ class CpuBackend final : public Backend {
   LinearScratch linear_scratch_;
   RowCache row_cache_;
   StepSampler sampler_;
-  std::vector<int64_t> quantized_cols_, rounded_cols_, panel_cols_;  // `in` of the matrices that want int8 rows, bf16 rows, bf16 rows for panels; each once
+  /// Matrices with rows of so many elements want them as int8 or, if there are `rounded_from` or more, as bf16 (PackedWeight).
+  struct WeightRows {
+    int64_t cols = 0;
+    bool quantized = false;
+    int64_t rounded_from = 0;
+    bool operator==(const WeightRows&) const = default;
+  };
+  std::vector<WeightRows> weight_rows_;  // each once
   int64_t rows_max_ = 0;
 
   std::unique_ptr<HostBuffer> thread_floats_;  // [threads, thread_stride_] attention's buffers

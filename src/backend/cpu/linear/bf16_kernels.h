@@ -58,10 +58,28 @@ void round_tiles(const float* x, int64_t x_stride, int64_t rows, int64_t padded,
   }
 }
 
-/// Weights that a product asks for ahead: `lines` of each step's 32 from `at` on, a step further with each step.
+/// NextWeights as they are asked for: up to `lines` of each group beside a step, until none is left.
 struct Ahead {
-  const std::byte* at = nullptr;
-  int64_t lines = 0;
+  const std::byte *first = nullptr, *second = nullptr;
+  int64_t lines = 0, left = 0;
+
+  /// In equal parts beside `steps`.
+  static PM_INLINE Ahead parts_of(const NextWeights& next, int64_t steps) {
+    const int64_t left = next.first == nullptr ? 0 : next.lines;
+    return {next.first, next.second, (left + steps - 1) / steps, left};
+  }
+  /// Calls prefetch(line) for the next step's.
+  template <class Prefetch>
+  PM_INLINE void ask(Prefetch&& prefetch) {
+    const int64_t now = left < lines ? left : lines;
+    left -= now;
+    for (const std::byte* end = first + 64 * now; first < end; first += 64) {
+      prefetch(first);
+      if (second == nullptr) continue;
+      prefetch(second);
+      second += 64;
+    }
+  }
 };
 
 /// What is asked for ahead of x, in steps, and of weights that come straight from memory, in bytes.
@@ -72,18 +90,17 @@ inline constexpr int kBf16Rows = 8;
 
 /// Columns rows of x, `x_step` bytes from one step's tiles to the next's, by 32 output rows. Direct: the weights come from memory and are asked for ahead.
 template <class V, class B, int Columns, bool Direct>
-void bf16_rows(const std::byte* weights, const std::byte* x, int64_t x_step, int64_t steps, bool add, Ahead ahead, float* sums) {
+void bf16_rows(const std::byte* weights, const std::byte* x, int64_t x_step, int64_t steps, bool add, Ahead& ahead, float* sums) {
   static_assert(kFloatLanes == 2 * V::kLanes);
   constexpr int64_t kRowBytes = RoundedRows::kTileCols * 2, kPairs = RoundedRows::kTileCols / 2;
   typename V::F acc[2 * Columns];
   unroll<2 * Columns>([&](auto cell) PM_INLINE { acc[cell] = add ? V::load_f(sums + int{cell} * V::kLanes) : V::zero_f(); });
-  for (; steps > 0; --steps, x += x_step, ahead.at += kRoundedStepBytes) {
+  for (; steps > 0; --steps, x += x_step) {
+    if constexpr (!Direct) ahead.ask([](const std::byte* line) PM_INLINE { V::prefetch_second(line); });
     for (int64_t pair = 0; pair < kPairs; ++pair, weights += kPairBytes) {
       if constexpr (Direct) {
         V::prefetch(weights + kDirectAhead);
         V::prefetch(weights + kDirectAhead + 64);
-      } else if (pair < ahead.lines) {
-        V::prefetch_second(ahead.at + 64 * pair);
       }
       const auto first = V::load(weights), second = V::load(weights + 64);
       unroll<Columns>([&](auto column) PM_INLINE {
@@ -98,7 +115,7 @@ void bf16_rows(const std::byte* weights, const std::byte* x, int64_t x_step, int
 }
 
 template <class V, class B, int Columns = 1>
-void bf16_rows(int count, bool direct, const std::byte* weights, const std::byte* x, int64_t x_step, int64_t steps, bool add, Ahead ahead, float* sums) {
+void bf16_rows(int count, bool direct, const std::byte* weights, const std::byte* x, int64_t x_step, int64_t steps, bool add, Ahead& ahead, float* sums) {
   if constexpr (Columns < kBf16Rows) {
     if (count > Columns) return bf16_rows<V, B, Columns + 1>(count, direct, weights, x, x_step, steps, add, ahead, sums);
   }
@@ -107,15 +124,13 @@ void bf16_rows(int count, bool direct, const std::byte* weights, const std::byte
 
 /// FloatKernels::multiply_rounded by vectors.
 template <class V, class B>
-void bf16_multiply_rows(const std::byte* weights, int64_t steps, bool add, const std::byte* x, int64_t width, int64_t rows, const std::byte* next, float* sums) {
-  constexpr int64_t kRows = RoundedRows::kTileRows, kTileBytes = static_cast<int64_t>(RoundedRows::kTileBytes), kLines = kRoundedStepBytes / 64;
+void bf16_multiply_rows(const std::byte* weights, int64_t steps, bool add, const std::byte* x, int64_t rows, const NextWeights& next, float* sums) {
+  constexpr int64_t kRows = RoundedRows::kTileRows, kTileBytes = static_cast<int64_t>(RoundedRows::kTileBytes);
   const int64_t passes = (rows + kBf16Rows - 1) / kBf16Rows, tiles = RoundedRows::row_tiles(rows);
-  // The next weights are asked for in equal parts beside each pass.
-  const int64_t lines = next == nullptr ? 0 : (kLines + passes - 1) / passes;
+  Ahead ahead = Ahead::parts_of(next, passes * steps);
   for (int64_t pass = 0; pass < passes; ++pass) {
-    const int64_t row = pass * kBf16Rows, left = rows - row, tile = row / kRows, pair = tile / 2 * 2, asked = pass * lines, unasked = kLines - asked;
-    const std::byte* at = x + (pair * width + tile - pair) * kTileBytes + row % kRows * RoundedRows::kTileCols * 2;
-    const Ahead ahead{next == nullptr ? weights : next + 64 * asked, unasked < 0 ? 0 : unasked < lines ? unasked : lines};
+    const int64_t row = pass * kBf16Rows, left = rows - row, tile = row / kRows, pair = tile / 2 * 2;
+    const std::byte* at = x + (pair * steps + tile - pair) * kTileBytes + row % kRows * RoundedRows::kTileCols * 2;
     bf16_rows<V, B>(left < kBf16Rows ? static_cast<int>(left) : kBf16Rows, passes == 1, weights, at, (pair + 1 < tiles ? 2 : 1) * kTileBytes, steps, add, ahead,
                     sums + row * kFloatLanes);
   }

@@ -21,6 +21,8 @@ inline constexpr int64_t kPanelBlocks = 16;
 inline constexpr int64_t kPanelRows = 24;
 /// From so many on, where the ISA has them, into one of bf16 for tiles: it costs more to unpack, and is as fast as vectors at about this number.
 inline constexpr int64_t kBf16PanelRows = 48;
+/// The same for f16 weights, whose vector products are slower.
+inline constexpr int64_t kBf16PanelRowsOfF16 = 24;
 /// Bytes of one group's panel, at most: 16 lanes · 4 bytes · (8 vectors + 5 of scales) · kPanelBlocks.
 inline constexpr size_t kPanelGroupBytes = 16 * 4 * 13 * static_cast<size_t>(kPanelBlocks);
 
@@ -67,6 +69,11 @@ struct QuantizedKernels {
 inline constexpr int64_t kFloatLanes = 32;
 /// What a tile of 32 elements along k takes of a group that multiply_rounded reads.
 inline constexpr int64_t kRoundedStepBytes = kFloatLanes * 32 * 2;
+/// Weights that are read next, asked for in equal parts beside the products.
+struct NextWeights {
+  const std::byte *first = nullptr, *second = nullptr;  // of two groups, or of one; null: nothing is
+  int64_t lines = 0;                                    // of 64 bytes, of each
+};
 /// bf16 numbers that an f16 weight is the sum of: 8 bits of the 11, then what is left.
 inline constexpr int64_t kBf16Parts = 2;
 struct FloatKernels {
@@ -87,14 +94,13 @@ struct FloatKernels {
   /// Rounds x [rows, cols] of one row tile: into tiles along k, `stride` tiles apart, from their row `to` on. Rows past those up to `padded` become
   /// zeros, as do elements past the end that the last tile has room for.
   void (*round)(const float* x, int64_t x_stride, int64_t rows, int64_t padded, int64_t cols, std::byte* to, int64_t stride) = nullptr;
-  /// The products of `steps` tiles along k, from `weights` and `x` on (RoundedRows: pairs of row tiles of a piece, of which each has `width` tiles along k):
+  /// The products of `steps` tiles along k, from `weights` and `x` on (RoundedRows: one piece of neighbouring pairs of row tiles):
   /// sums[row · kFloatLanes + lane] = or, with `add`, += them. From 16 rows on the sums have room for whole tiles of rows.
-  /// `next`: as many weights that will be asked for next, or null.
-  void (*multiply_rounded)(const std::byte* weights, int64_t steps, bool add, const std::byte* x, int64_t width, int64_t rows, const std::byte* next,
+  void (*multiply_rounded)(const std::byte* weights, int64_t steps, bool add, const std::byte* x, int64_t rows, const NextWeights& next,
                            float* sums) = nullptr;
   /// So many rows or fewer read the weights once.
   int64_t rows_at_once = 0;
-  /// Where both ways to multiply are there, multiply_rounded is for LinearKernels::takes_bf16_panels() and wants panels: steps [begin, begin + count) of 32
+  /// Where both ways to multiply are there, multiply_rounded is for LinearKernels::bf16_panels from kBf16PanelRowsOfF16 rows on and wants panels: steps [begin, begin + count) of 32
   /// elements of a group as kBf16Parts bf16 numbers whose sum is the weight, [step][part][pair][lane][2].
   void (*unpack_bf16)(const std::byte* group, int64_t in, int64_t begin, int64_t count, std::byte* to) = nullptr;
 };

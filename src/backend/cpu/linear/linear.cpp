@@ -24,10 +24,12 @@ constexpr int64_t kFloatSteps = 512;  // along k: 32 rows of 16 bits are then 32
 
 struct Scratch {
   alignas(64) float sums[kUnitsTogether * kRowChunkMost * kUnit];  // [rows][kUnit], of a task's units or of gate and up
-  alignas(64) std::byte panels[kUnit / 8][kPanelGroupBytes];
+  union {
+    alignas(64) std::byte panels[kUnit / 8][kPanelGroupBytes];
+    std::byte bf16_panel[RoundedRows::kPieceTiles * kBf16Parts * kRoundedStepBytes];
+  };
 };
 static_assert(sizeof(Scratch) <= LinearScratch::kBytes);
-static_assert(RoundedRows::kPieceTiles * kRoundedStepBytes <= static_cast<int64_t>(sizeof(Scratch::panels)));
 static_assert(kTaskUnits * (kPairRows - 1) <= kUnitsTogether * kRowChunkMost && kPairRows < kPanelRows);
 
 /// Rows [begin, end) of x.
@@ -204,18 +206,11 @@ void multiply_panels(const Product& product, const LinearInput& x, Rows rows, co
   }
 }
 
-/// Tiles along k that a panel of bf16 numbers has room for, of a weight that is unpacked; else as many as there are.
-int64_t panel_tiles(const PackedWeight& weight) {
-  constexpr auto kTiles = static_cast<int64_t>(sizeof(Scratch::panels)) / kRoundedStepBytes;
-  if (!weight.has_bf16_panels()) return RoundedRows::col_tiles(weight.in);
-  return weight.is_quantized() ? kTiles : kTiles / kBf16Parts;
-}
-
 /// Tiles [begin, begin + steps) along k of a unit as bf16: where they lie, or where they are unpacked to.
 const std::byte* bf16_weights(const Product& product, int64_t begin, int64_t steps, Scratch& scratch) {
   const PackedWeight& weight = *product.weight;
   if (!weight.has_bf16_panels()) return weight.group(product.unit) + begin * kRoundedStepBytes;
-  std::byte* const panel = scratch.panels[0];
+  std::byte* const panel = scratch.bf16_panel;
   if (!weight.is_quantized()) {
     float_kernels(weight).unpack_bf16(weight.group(product.unit), weight.in, begin, steps, panel);
     return panel;
@@ -231,30 +226,42 @@ const FloatKernels& rounded_kernels(const PackedWeight& weight) {
   return weight.kernels().floats[static_cast<int>(weight.is_quantized() ? DType::bf16 : weight.source_dtype)];
 }
 
-/// The products of tiles [begin, begin + steps) along k, which lie in one piece of x, or in all that one pair of row tiles has. next: weights of the piece that follows, or null.
-void multiply_rounded(const Product& product, const LinearInput& x, Rows rows, int64_t begin, int64_t steps, const std::byte* next, Scratch& scratch) {
+/// Tiles [begin, begin + steps) along k of a unit as they lie in memory, without the scales in front of a quantised type's blocks. Nothing of f16, which is
+/// asked for where it is unpacked.
+NextWeights weights_at(const Product& product, int64_t begin, int64_t steps) {
+  const PackedWeight& weight = *product.weight;
+  if (!weight.has_bf16_panels()) return {.first = weight.group(product.unit) + begin * kRoundedStepBytes, .lines = steps * kRoundedStepBytes / 64};
+  if (!weight.is_quantized()) return {};
+  const auto [first, groups] = groups_of(weight, product.unit);
+  const QuantizedKernels& kernels = quantized_kernels(weight);
+  const size_t header = kernels.header_bytes(weight.in), block = (kernels.group_bytes(weight.in) - header) / static_cast<size_t>(weight.in / 32);
+  const auto at = [&](int64_t g) { return weight.group(first + g) + header + static_cast<size_t>(begin) * block; };
+  return {.first = at(0), .second = groups > 1 ? at(1) : nullptr, .lines = steps * static_cast<int64_t>(block) / 64};
+}
+
+/// The products of tiles [begin, begin + steps) along k, which lie in one piece of x, or in all that one pair of row tiles has. next: what follows.
+void multiply_rounded(const Product& product, const LinearInput& x, Rows rows, int64_t begin, int64_t steps, const NextWeights& next, Scratch& scratch) {
   // A chunk begins at a pair of tiles, and its sums have room for whole ones.
   static_assert(kChunkStep % (2 * RoundedRows::kTileRows) == 0 && kRowChunkMost % kChunkStep == 0 && kFloatLanes == kUnit);
-  const int64_t most = panel_tiles(*product.weight), width = x.rounded.width(begin);
-  for (const int64_t end = begin + steps; begin < end; begin += steps) {
-    steps = std::min(most, end - begin);
-    rounded_kernels(*product.weight).multiply_rounded(bf16_weights(product, begin, steps, scratch), steps, begin > 0,
-                                                      x.rounded.tile(rows.begin / RoundedRows::kTileRows, begin), width, rows.count(), next, product.sums);
-  }
+  rounded_kernels(*product.weight).multiply_rounded(bf16_weights(product, begin, steps, scratch), steps, begin > 0,
+                                                    x.rounded.tile(rows.begin / RoundedRows::kTileRows, begin), rows.count(), next, product.sums);
 }
 
 /// Products with bf16 rows, which share x, in pieces along k: piece by piece, so that what a piece reads of x is in cache for all but the first.
 void multiply_in_pieces(std::span<const Product> products, const LinearInput& x, Rows rows, Scratch& scratch) {
-  // bf16 weights that few rows read once need not be kept for others; those that follow are asked for ahead.
   const PackedWeight& weight = *products[0].weight;
-  const bool panels = weight.has_bf16_panels(), whole = !panels && x.rows <= rounded_kernels(weight).rows_at_once;
-  const int64_t tiles = RoundedRows::col_tiles(weight.in), piece = whole ? tiles : RoundedRows::piece_tiles(weight.in);
+  const int64_t tiles = RoundedRows::col_tiles(weight.in), piece = RoundedRows::piece_tiles(weight.in);
+  // bf16 weights that few rows read once need not be kept for others; those that follow are asked for ahead.
+  if (!weight.has_bf16_panels() && x.rows <= rounded_kernels(weight).rows_at_once) {
+    for (const Product& product : products) multiply_rounded(product, x, rows, 0, tiles, {}, scratch);
+    return;
+  }
   for (int64_t begin = 0; begin < tiles; begin += piece) {
+    const int64_t then = begin + piece;
     for (size_t i = 0; i < products.size(); ++i) {
-      const bool last = i + 1 == products.size();
-      const int64_t then = last ? begin + piece : begin;
-      const Product& following = products[last ? 0 : i + 1];
-      const std::byte* next = panels || then + piece > tiles ? nullptr : following.weight->group(following.unit) + then * kRoundedStepBytes;
+      const NextWeights next = i + 1 < products.size() ? weights_at(products[i + 1], begin, std::min(piece, tiles - begin))
+                               : then < tiles          ? weights_at(products[0], then, std::min(piece, tiles - then))
+                                                       : NextWeights{};
       multiply_rounded(products[i], x, rows, begin, std::min(piece, tiles - begin), next, scratch);
     }
   }

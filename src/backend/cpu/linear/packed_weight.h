@@ -4,6 +4,7 @@
 // Ownership: holds its part of the arena's memory. The source bytes are not read again once it is made.
 #pragma once
 
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -48,9 +49,15 @@ class PackedWeight final : public Weight {
   void dequantize(int64_t n, float* row) const;
   /// Whether linear() multiplies it with int8 rows (LinearInput::quantized) where there are `rows` of them; else with those rounded to bf16
   /// (LinearInput::rounded), where wants_rounded(), or with f32 ones (LinearInput::floats).
-  bool wants_quantized(int64_t rows) const { return is_quantized() && !kernels_->takes_bf16_panels(rows); }
-  bool wants_rounded(int64_t rows) const { return out > 1 && (has_bf16_panels() ? kernels_->takes_bf16_panels(rows) : float_kernels().multiply_rounded != nullptr); }
-  /// Whether it is unpacked to bf16 where LinearKernels::takes_bf16_panels().
+  bool wants_quantized(int64_t rows) const { return is_quantized() && !wants_rounded(rows); }
+  bool wants_rounded(int64_t rows) const { return rows >= rounded_from(); }
+  static constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+  /// Rows from which on it wants them rounded to bf16: 1, those that panels of bf16 pay for, or kNever.
+  int64_t rounded_from() const {
+    if (out > 1 && has_bf16_panels() && kernels_->bf16_panels) return is_quantized() ? kBf16PanelRows : kBf16PanelRowsOfF16;
+    return out > 1 && !has_bf16_panels() && float_kernels().multiply_rounded != nullptr ? 1 : kNever;
+  }
+  /// Whether it is unpacked to bf16 panels for as many rows as want that (LinearKernels::bf16_panels).
   bool has_bf16_panels() const { return is_quantized() || float_kernels().unpack_bf16 != nullptr; }
   bool is_quantized() const { return out > 1 && traits(source_dtype).quantized; }
   const LinearKernels& kernels() const { return *kernels_; }

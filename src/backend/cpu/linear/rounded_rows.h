@@ -35,14 +35,9 @@ class RoundedRows {
   int64_t cols() const { return cols_; }
   /// Tile `col_tile` of the rows from 16 · row_tile on; inside a piece the next one along k lies stride(row_tile) tiles on.
   std::byte* tile(int64_t row_tile, int64_t col_tile) const {
-    const int64_t piece = piece_tiles(cols_), first = col_tile / piece * piece, pair = row_tile / 2 * 2;
-    const int64_t index = first * row_tiles(rows_) + pair * width(col_tile) + (col_tile - first) * stride(row_tile) + row_tile - pair;
+    const int64_t piece = piece_tiles(cols_), first = col_tile / piece * piece, width = std::min(piece, col_tiles(cols_) - first), pair = row_tile / 2 * 2;
+    const int64_t index = first * row_tiles(rows_) + pair * width + (col_tile - first) * stride(row_tile) + row_tile - pair;
     return data_ + static_cast<size_t>(index) * kTileBytes;
-  }
-  /// Tiles along k of the piece that col_tile lies in.
-  int64_t width(int64_t col_tile) const {
-    const int64_t piece = piece_tiles(cols_);
-    return std::min(piece, col_tiles(cols_) - col_tile / piece * piece);
   }
   int64_t stride(int64_t row_tile) const { return std::min<int64_t>(2, row_tiles(rows_) - row_tile / 2 * 2); }
 

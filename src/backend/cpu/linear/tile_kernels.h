@@ -24,14 +24,14 @@ namespace pagemill::linear_detail {
 /// RowTiles tiles of rows of x by 32 output rows, of which each weight is the sum of Parts numbers. Registers: x 0, 1; weights 2, 3; sums
 /// 4 + 2 · row tile + half. Near: the weights ahead are wanted in the first-level cache, else in the second.
 template <class V, class T, int Parts, int RowTiles, bool Near>
-void bf16_block(const std::byte* weights, const std::byte* x, int64_t steps, bool add, Ahead ahead, float* sums) {
+void bf16_block(const std::byte* weights, const std::byte* x, int64_t steps, bool add, Ahead& ahead, float* sums) {
   constexpr int64_t kSumsStride = kFloatLanes * sizeof(float), kXStep = RowTiles * static_cast<int64_t>(RoundedRows::kTileBytes);
   unroll<2 * RowTiles>([&](auto cell) PM_INLINE {
     constexpr int row = cell / 2, half = cell % 2;
     if (add) T::template load<4 + cell>(sums + row * 16 * kFloatLanes + half * 16, kSumsStride);
     else T::template zero<4 + cell>();
   });
-  for (; steps > 0; --steps, x += kXStep, ahead.at += kRoundedStepBytes) {
+  for (; steps > 0; --steps, x += kXStep) {
     constexpr int64_t kTile = static_cast<int64_t>(RoundedRows::kTileBytes);
     unroll<Parts>([&](auto part) PM_INLINE {
       unroll<2>([&](auto half) PM_INLINE { T::template load<2 + half>(weights + half * 64, kPairBytes); });
@@ -42,7 +42,10 @@ void bf16_block(const std::byte* weights, const std::byte* x, int64_t steps, boo
       });
       weights += kRoundedStepBytes;
     });
-    for (int64_t line = 0; line < ahead.lines; ++line) __builtin_prefetch(ahead.at + 64 * line, 0, Near ? 3 : 2);
+    ahead.ask([](const std::byte* line) PM_INLINE {
+      if constexpr (Near) V::prefetch(line);
+      else V::prefetch_second(line);
+    });
   }
   unroll<2 * RowTiles>([&](auto cell) PM_INLINE {
     constexpr int row = cell / 2, half = cell % 2;
@@ -52,27 +55,21 @@ void bf16_block(const std::byte* weights, const std::byte* x, int64_t steps, boo
 
 /// FloatKernels::multiply_rounded.
 template <class V, class T, int Parts>
-void bf16_multiply(const std::byte* weights, int64_t steps, bool add, const std::byte* x, int64_t width, int64_t rows, const std::byte* next, float* sums) {
-  constexpr int64_t kRows = RoundedRows::kTileRows, kLines = kRoundedStepBytes / 64;
+void bf16_multiply(const std::byte* weights, int64_t steps, bool add, const std::byte* x, int64_t rows, const NextWeights& next, float* sums) {
+  constexpr int64_t kRows = RoundedRows::kTileRows;
   const int64_t row_tiles = RoundedRows::row_tiles(rows), pairs = (row_tiles + 1) / 2;
   vec::TileConfig config;
   for (int t = 0; t < vec::kTiles; ++t) config.set(t, vec::kTileRows, vec::kTileRowBytes);
   if (rows < kRows)
     for (const int t : {0, 4, 5}) config.set(t, static_cast<int>(rows), vec::kTileRowBytes);
   T::configure(config);
-  if (pairs == 1) {  // weights come from memory and are read once
-    const auto block = row_tiles == 2 ? &bf16_block<V, T, Parts, 2, true> : &bf16_block<V, T, Parts, 1, true>;
-    block(weights, x, steps, add, {weights + kDirectAhead, Parts == 1 ? kLines : 0}, sums);
-  } else {
-    // The next weights are asked for in equal parts beside each pair of tiles.
-    const int64_t lines = next == nullptr ? 0 : (kLines + pairs - 1) / pairs;
-    const std::byte* from = next == nullptr ? weights : next;
-    for (int64_t pair = 0; pair < pairs; ++pair) {
-      const auto block = 2 * pair + 2 <= row_tiles ? &bf16_block<V, T, Parts, 2, false> : &bf16_block<V, T, Parts, 1, false>;
-      const int64_t asked = pair * lines, left = kLines - asked;
-      block(weights, x + 2 * pair * width * static_cast<int64_t>(RoundedRows::kTileBytes), steps, add,
-            {from + 64 * asked, left < 0 ? 0 : left < lines ? left : lines}, sums + 2 * pair * kRows * kFloatLanes);
-    }
+  const bool direct = Parts == 1 && pairs == 1 && next.first == nullptr;  // weights come from memory and are read once
+  Ahead ahead = Ahead::parts_of(direct ? NextWeights{weights + kDirectAhead, nullptr, steps * kRoundedStepBytes / 64} : next, pairs * steps);
+  for (int64_t pair = 0; pair < pairs; ++pair) {
+    const bool two = 2 * pair + 2 <= row_tiles;
+    const auto block = direct ? (two ? &bf16_block<V, T, Parts, 2, true> : &bf16_block<V, T, Parts, 1, true>)
+                              : (two ? &bf16_block<V, T, Parts, 2, false> : &bf16_block<V, T, Parts, 1, false>);
+    block(weights, x + 2 * pair * steps * static_cast<int64_t>(RoundedRows::kTileBytes), steps, add, ahead, sums + 2 * pair * kRows * kFloatLanes);
   }
   T::release();
 }
@@ -133,6 +130,7 @@ void unpack_f16(const std::byte* group, int64_t in, int64_t begin, int64_t count
   constexpr int64_t kStep = RoundedRows::kTileCols;
   const auto upper = V::set32(-0x10000);
   for (int64_t k = begin * kStep; k < (begin + count) * kStep; k += 2, to += kPairBytes) {
+    for (const int64_t line : {0, 1}) V::prefetch(group + (k + line) * kFloatLanes * 2 + kFloatAhead);
     if (k > begin * kStep && k % kStep == 0) to += kRoundedStepBytes;  // the step's second part is there
     for (int64_t lane = 0; lane < kFloatLanes; lane += V::kLanes) {
       const auto value = [&](int64_t at) PM_INLINE { return at < in ? V::lanes_f16(group + (at * kFloatLanes + lane) * 2) : V::zero_f(); };
