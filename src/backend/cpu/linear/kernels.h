@@ -100,7 +100,7 @@ struct FloatKernels {
                            float* sums) = nullptr;
   /// So many rows or fewer read the weights once.
   int64_t rows_at_once = 0;
-  /// Where both ways to multiply are there, multiply_rounded is for LinearKernels::bf16_panels from kBf16PanelRowsOfF16 rows on and wants panels: steps [begin, begin + count) of 32
+  /// f16, whose multiply_rounded wants panels (LinearKernels::bf16_panels, from kBf16PanelRowsOfF16 rows on): steps [begin, begin + count) of 32
   /// elements of a group as kBf16Parts bf16 numbers whose sum is the weight, [step][part][pair][lane][2].
   void (*unpack_bf16)(const std::byte* group, int64_t in, int64_t begin, int64_t count, std::byte* to) = nullptr;
 };
