@@ -416,6 +416,7 @@ TEST_F(Linear, PanelsByTilesAgreeWithVectorsWithinTheirRounding) {
       const auto by_tiles = pack(type, bytes, out, in, *tables.tiles), invariant = pack(type, bytes, out, in, *tables.deterministic);
       const Floats w = dequantized(type, bytes, out, in);
       for (const int64_t rows : {kBf16PanelRowsOfF16 - 1, kBf16PanelRowsOfF16, int64_t{37}, kBf16PanelRows - 1, kBf16PanelRows, int64_t{64}, int64_t{type == DType::q4_0 ? 600 : 57}}) {
+        if (rows < kBf16PanelRows - 1 && type != DType::f16) continue;
         const Input input(random_rows(rows, in, 37), rows, in, *tables.tiles);
         const Floats got = multiply(input, *by_tiles), expected = multiply(input, *invariant);
         EXPECT_EQ(std::memcmp(got.data(), expected.data(), got.size() * sizeof(float)) == 0, bf16 || !by_tiles->wants_rounded(rows)) << to_string(type) << ' ' << rows << " rows";
