@@ -30,7 +30,7 @@ struct Scratch {
   };
 };
 static_assert(sizeof(Scratch) <= LinearScratch::kBytes);
-static_assert(kTaskUnits * (kPairRows - 1) <= kUnitsTogether * kRowChunkMost && kPairRows < kPanelRows);
+static_assert(2 * kTaskUnits * (kPairRows - 1) <= kUnitsTogether * kRowChunkMost && kPairRows < kPanelRows);
 
 /// Rows [begin, end) of x.
 struct Rows {
@@ -119,37 +119,27 @@ void multiply_streams(const PackedWeight& weight, std::span<const std::byte* con
   }
 }
 
-/// Units [begin, end): as many streams as a pass takes, each a part of the groups, then what is left. sums: [units][rows][kUnit].
-void multiply_streams(const PackedWeight& weight, int64_t begin, int64_t end, const LinearInput& x, float* sums) {
+/// Units [begin, end) of a weight, or of two of one type and shape: each weight's groups as one, two or four streams, so that a pass takes as many as it
+/// can and what follows a group is read next, then what is left. sums: [weights][units][rows][kUnit].
+void multiply_streams(std::span<const PackedWeight* const> weights, int64_t begin, int64_t end, const LinearInput& x, float* sums) {
+  const PackedWeight& weight = *weights[0];
   const int64_t lanes = weight.lanes(), per_unit = kUnit / lanes, first = begin * per_unit, count = std::min(end * per_unit, weight.groups()) - first;
-  const int64_t most = static_cast<int64_t>(streams_of(weight, x)), streams = count >= most ? most : 2, part = count / streams;
+  const int64_t most = static_cast<int64_t>(streams_of(weight, x) / weights.size()), streams = count >= most ? most : std::max<int64_t>(1, most / 2), part = count / streams;
   std::array<const std::byte*, 4> groups;
   std::array<float*, 4> to;
-  const auto take = [&](int64_t from, int64_t stride, int64_t many) {
-    for (int64_t i = 0; i < many; ++i) {
-      const int64_t g = from + i * stride;
-      groups[static_cast<size_t>(i)] = weight.group(first + g);
-      to[static_cast<size_t>(i)] = sums + g / per_unit * x.rows * kUnit + g % per_unit * lanes;
+  const auto take = [&](int64_t from, int64_t stride, int64_t of_each) {
+    size_t many = 0;
+    for (size_t w = 0; w < weights.size(); ++w) {
+      for (int64_t i = 0; i < of_each; ++i, ++many) {
+        const int64_t g = from + i * stride;
+        groups[many] = weights[w]->group(first + g);
+        to[many] = sums + (static_cast<int64_t>(w) * (end - begin) + g / per_unit) * x.rows * kUnit + g % per_unit * lanes;
+      }
     }
-    multiply_streams(weight, {groups.data(), static_cast<size_t>(many)}, x, {to.data(), static_cast<size_t>(many)});
+    multiply_streams(weight, {groups.data(), many}, x, {to.data(), many});
   };
   for (int64_t g = 0; g < part; ++g) take(g, part, streams);
   take(part * streams, 1, count - part * streams);
-}
-
-/// `count` units of gate from `unit` on beside the same ones of up, which are of one type. sums: [units][gate, up][kRowChunkMost][kUnit].
-void multiply_streams(const PackedWeight& gate, const PackedWeight& up, int64_t unit, int64_t count, const LinearInput& x, float* sums) {
-  std::array<const std::byte*, kUnitsTogether * kUnit / 8> groups;
-  std::array<float*, groups.size()> to;
-  size_t many = 0;
-  for (int64_t n = 0; n < count; ++n, sums += 2 * kRowChunkMost * kUnit) {
-    const auto [first, of_unit] = groups_of(gate, unit + n);
-    for (int64_t g = 0; g < of_unit; ++g) {
-      groups[many] = gate.group(first + g), to[many++] = sums + g * gate.lanes();
-      groups[many] = up.group(first + g), to[many++] = sums + kRowChunkMost * kUnit + g * gate.lanes();
-    }
-  }
-  multiply_streams(gate, {groups.data(), many}, x, {to.data(), many});
 }
 
 /// What is unpacked next, asked for in slices between the products with what has been unpacked: memory is read while the cores multiply.
@@ -387,7 +377,7 @@ void linear(ComputePool& pool, LinearScratch& scratch, const LinearInput& x, std
       const int64_t stop = std::min(end, first[i + 1]), offset = first[i];
       const LinearPart& part = parts[i];
       if (begin < stop && streams_of(*part.weight, x) > 1) {
-        multiply_streams(*part.weight, begin - offset, stop - offset, x, memory.sums);
+        multiply_streams({&part.weight, 1}, begin - offset, stop - offset, x, memory.sums);
         for (int64_t unit = begin; unit < stop; ++unit) write(part, unit - offset, rows, memory.sums + (unit - begin) * rows.count() * kUnit);
         begin = stop;
       }
@@ -415,8 +405,7 @@ void linear_gated(ComputePool& pool, LinearScratch& scratch, const LinearInput& 
   const bool paired = gate.source_dtype == up.source_dtype && streams_of(gate, x) > 1;
   const PackedWeight* const both[] = {&gate, &up};
   PhaseShape phase = phase_of(pool, both, units_of(gate), x.rows);
-  // Two units of 16 or 32 bits are four streams.
-  phase.units_together = paired ? 2 : std::max<int64_t>(1, phase.units_together / 2);
+  phase.units_together = std::max<int64_t>(1, phase.units_together / 2);
   const auto sums_of = [](Scratch& memory, int64_t n) { return memory.sums + n * kRowChunkMost * kUnit; };
   const auto finish = [&](int64_t unit, Rows rows, float* const sums, const float* up_values) {
     const int64_t begin = unit * kUnit, count = std::min(kUnit, gate.out - begin);
@@ -432,15 +421,17 @@ void linear_gated(ComputePool& pool, LinearScratch& scratch, const LinearInput& 
   for_units(pool, scratch, phase, [&](int64_t begin, int64_t end, Rows rows, Scratch& memory) {
     // Threads take turns at a phase's tasks.
     const auto after = [&, turn = (phase.threads - 1) * (end - begin), end](int64_t unit) { return unit < end ? unit : unit + turn; };
+    if (paired) {
+      multiply_streams(both, begin, end, x, memory.sums);
+      const int64_t unit_sums = rows.count() * kUnit;
+      for (int64_t unit = begin; unit < end; ++unit) finish(unit, rows, memory.sums + (unit - begin) * unit_sums, memory.sums + (unit - begin + end - begin) * unit_sums);
+      return;
+    }
     for (; begin < end; begin = std::min(end, begin + phase.units_together)) {
       const int64_t count = std::min(end - begin, phase.units_together);
       std::array<Product, kUnitsTogether> products;
       for (int64_t n = 0; n < 2 * count; ++n) products[static_cast<size_t>(n)] = {n % 2 == 0 ? &gate : &up, begin + n / 2, sums_of(memory, n)};
-      if (paired) {
-        multiply_streams(gate, up, begin, count, x, memory.sums);
-      } else {
-        multiply({products.data(), static_cast<size_t>(2 * count)}, x, rows, {&gate, after(begin + count)}, memory);
-      }
+      multiply({products.data(), static_cast<size_t>(2 * count)}, x, rows, {&gate, after(begin + count)}, memory);
       for (int64_t n = 0; n < count; ++n) finish(begin + n, rows, sums_of(memory, 2 * n), sums_of(memory, 2 * n + 1));
     }
   });
