@@ -322,13 +322,18 @@ PhaseShape phase_of(const ComputePool& pool, std::span<const PackedWeight* const
   return phase;
 }
 
-/// Calls body(begin, end, rows, scratch) until every unit has been computed for all rows.
+/// Calls body(begin, end, rows, after, scratch) until every unit has been computed for all rows. after(unit): what the thread multiplies when it has done
+/// those before `unit`, as far as can be foreseen.
 template <class Body>
 void for_units(ComputePool& pool, LinearScratch& scratch, const PhaseShape& phase, Body&& body) {
   const TaskPlan plan(phase);
   pool.run(plan.tasks(), [&](int64_t task, int thread) {
     auto& memory = *reinterpret_cast<Scratch*>(scratch.of(thread));
-    plan.for_parts(task, [&](int64_t begin, int64_t end, int64_t row, int64_t row_end) { body(begin, end, Rows{row, row_end}, memory); });
+    plan.for_parts(task, [&](int64_t begin, int64_t end, int64_t row, int64_t row_end) {
+      // Threads take turns at a phase's tasks.
+      const auto after = [&](int64_t unit) { return unit < end ? unit : unit + (phase.threads - 1) * (end - begin); };
+      body(begin, end, Rows{row, row_end}, after, memory);
+    });
   });
 }
 
@@ -341,8 +346,6 @@ void write_rows(const LinearPart& part, int64_t begin, Count count, Rows rows, c
     std::copy_n(sums, +count, values);
     if (part.bias != nullptr)
       for (int64_t n = 0; n < count; ++n) values[n] += part.bias[begin + n];
-    if (part.accumulate)
-      for (int64_t n = 0; n < count; ++n) values[n] += out[n];
     std::copy_n(values, +count, out);
   }
 }
@@ -370,9 +373,7 @@ void linear(ComputePool& pool, LinearScratch& scratch, const LinearInput& x, std
     first[i + 1] = first[i] + units_of(*parts[i].weight);
   }
   const PhaseShape phase = phase_of(pool, {weights.data(), parts.size()}, first[parts.size()], x.rows);
-  for_units(pool, scratch, phase, [&](int64_t begin, int64_t end, Rows rows, Scratch& memory) {
-    // Threads take turns at a phase's tasks.
-    const auto after = [&, turn = (phase.threads - 1) * (end - begin), end](int64_t unit) { return unit < end ? unit : unit + turn; };
+  for_units(pool, scratch, phase, [&](int64_t begin, int64_t end, Rows rows, const auto& after, Scratch& memory) {
     for (size_t i = 0; begin < end; ++i) {
       const int64_t stop = std::min(end, first[i + 1]), offset = first[i];
       const LinearPart& part = parts[i];
@@ -418,9 +419,7 @@ void linear_gated(ComputePool& pool, LinearScratch& scratch, const LinearInput& 
         kernels.quantize(sums + (row - rows.begin) * kUnit, std::min(QuantizedRows::kTile, rows.end - row), out.quantized.block(row, unit), 1);
     if (out.rounded) round_part(kernels, sums, kUnit, rows.count(), count, out.rounded, rows.begin, begin);
   };
-  for_units(pool, scratch, phase, [&](int64_t begin, int64_t end, Rows rows, Scratch& memory) {
-    // Threads take turns at a phase's tasks.
-    const auto after = [&, turn = (phase.threads - 1) * (end - begin), end](int64_t unit) { return unit < end ? unit : unit + turn; };
+  for_units(pool, scratch, phase, [&](int64_t begin, int64_t end, Rows rows, const auto& after, Scratch& memory) {
     if (paired) {
       multiply_streams(both, begin, end, x, memory.sums);
       const int64_t unit_sums = rows.count() * kUnit;

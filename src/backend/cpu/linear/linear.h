@@ -2,10 +2,10 @@
 //
 // Threads: called by the pool's owner; work is spread over the pool. Nothing is allocated.
 // Numerics: a quantised weight is multiplied with rows rounded to int8 per 32 elements (QuantizedRows), exactly inside a block of
-//   32 and in f32 from block to block, ascending; 16-bit and f32 weights with f32 rows, k ascending, but bf16 ones on Isa::amx with
-//   rows rounded to bf16, in the order of that ISA's instruction. The value of an output
-//   depends on its own row, the weight and the ISA: not on how many rows there are, nor on threads. One exception: kBf16PanelRows and more
-//   rows of a quantised weight whose table says bf16_panels (Isa::amx unless deterministic) are multiplied as a bf16 weight would be.
+//   32 and in f32 from block to block, ascending; 16-bit and f32 weights with f32 rows, k ascending, but bf16 ones on Isa::avx512_vnni
+//   and Isa::amx with rows rounded to bf16, in the order of the ISA's instruction. The value of an output depends on its own row, the weight and
+//   the ISA: not on how many rows there are, nor on threads. One exception: where the table says bf16_panels (Isa::amx unless deterministic),
+//   many rows (PackedWeight::rounded_from) of a quantised or f16 weight are multiplied as those of a bf16 weight would be.
 #pragma once
 
 #include <memory>
@@ -29,13 +29,12 @@ struct LinearInput {
   int64_t rows = 0;
 };
 
-/// One product of a call: out[r][n] = x[r] · weight[n] (+ bias[n]), or out[r][n] += that.
+/// One product of a call: out[r][n] = x[r] · weight[n] (+ bias[n]).
 struct LinearPart {
   const PackedWeight* weight = nullptr;
   const float* bias = nullptr;  // [out] or null
   float* out = nullptr;         // [rows, out], rows out_stride apart
   int64_t out_stride = 0;
-  bool accumulate = false;
 };
 
 /// Memory that the threads of a pool compute in; of a fixed size, whatever is multiplied.
