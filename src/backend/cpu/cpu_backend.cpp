@@ -55,8 +55,11 @@ Result<void> CpuBackend::reserve_forms() {
 Result<std::unique_ptr<Weight>> CpuBackend::prepare_weight(const WeightBytes& weight) {
   PM_ASSIGN(auto packed, PackedWeight::make(weight, matrices_, pool_, arena_));
   const WeightRows rows{weight.in, packed->wants_quantized(1), packed->rounded_from()};
-  if (std::find(weight_rows_.begin(), weight_rows_.end(), rows) == weight_rows_.end()) weight_rows_.push_back(rows);
-  PM_TRY(reserve_forms());
+  const bool reads_forms = rows.quantized || rows.rounded_from != PackedWeight::kNever;
+  if (reads_forms && std::find(weight_rows_.begin(), weight_rows_.end(), rows) == weight_rows_.end()) {
+    weight_rows_.push_back(rows);
+    PM_TRY(reserve_forms());
+  }
   return packed;
 }
 
