@@ -33,6 +33,8 @@ bool spin_until(Done&& done) {
   return true;
 }
 
+int64_t now_ns() { return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
 bool claimable(uint64_t claims) { return static_cast<uint32_t>(claims) < claims >> 32; }
 
 }  // namespace
@@ -50,17 +52,33 @@ ComputePool::~ComputePool() {
   for (std::thread& worker : workers_) worker.join();
 }
 
-void ComputePool::run_phase(int64_t tasks, Phase phase) {
+void ComputePool::run_phase(const PhaseName& name, int64_t tasks, Phase phase) {
   PM_CHECK(tasks >= 0);
+  if (trace_ == nullptr) return run_tasks(tasks, phase);
+  phase.timed = true;
+  busy_ns_.store(0, std::memory_order_relaxed);
+  const int64_t begin = now_ns();
+  run_tasks(tasks, phase);
+  trace_->push_back({name, tasks, begin, now_ns(), busy_ns_.load(std::memory_order_relaxed)});
+}
+
+void ComputePool::run_tasks(int64_t tasks, const Phase& phase) {
   if (workers_.empty() || tasks == 1) {
-    for (int64_t task = 0; task < tasks; ++task) phase.call(phase.context, task, 0);
+    for (int64_t task = 0; task < tasks; ++task) run_task(phase, task, 0);
     return;
   }
   for (int64_t offset = 0; offset < tasks; offset += kWaveTasks)
     run_wave(static_cast<uint32_t>(std::min<int64_t>(tasks - offset, kWaveTasks)), offset, phase);
 }
 
-void ComputePool::run_wave(uint32_t tasks, int64_t offset, Phase phase) {
+void ComputePool::run_task(const Phase& phase, int64_t task, int thread) {
+  if (!phase.timed) return phase.call(phase.context, task, thread);
+  const int64_t begin = now_ns();
+  phase.call(phase.context, task, thread);
+  busy_ns_.fetch_add(now_ns() - begin, std::memory_order_relaxed);
+}
+
+void ComputePool::run_wave(uint32_t tasks, int64_t offset, const Phase& phase) {
   PM_CHECK(!claimable(claims_.load(std::memory_order_relaxed)), "ComputePool::run is not reentrant");
   phase_ = phase;
   offset_ = offset;
@@ -78,7 +96,7 @@ bool ComputePool::run_one_task(int thread) {
   if (!claimable(claims_.load(std::memory_order_relaxed))) return false;
   const uint64_t claim = claims_.fetch_add(1, std::memory_order_acq_rel);
   if (!claimable(claim)) return false;
-  phase_.call(phase_.context, offset_ + static_cast<uint32_t>(claim), thread);
+  run_task(phase_, offset_ + static_cast<uint32_t>(claim), thread);
   // Once the last task is counted the caller may already be setting up the next phase: phase_ and offset_ are not read after.
   const auto tasks = static_cast<uint32_t>(claim >> 32);
   if (finished_.fetch_add(1, std::memory_order_acq_rel) + 1 == tasks && thread != 0) finished_.notify_one();

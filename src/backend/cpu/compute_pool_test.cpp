@@ -14,7 +14,7 @@ TEST(ComputePool, RunsEveryTaskOnce) {
     EXPECT_EQ(pool.threads(), threads);
     for (const int64_t tasks : {0, 1, 2, 3, 17, 1000}) {
       std::vector<std::atomic<int>> runs(static_cast<size_t>(tasks));
-      pool.run(tasks, [&](int64_t task, int) { runs[static_cast<size_t>(task)].fetch_add(1, std::memory_order_relaxed); });
+      pool.run("test", tasks, [&](int64_t task, int) { runs[static_cast<size_t>(task)].fetch_add(1, std::memory_order_relaxed); });
       for (const auto& count : runs) ASSERT_EQ(count.load(), 1) << threads << " threads, " << tasks << " tasks";
     }
   }
@@ -26,7 +26,7 @@ TEST(ComputePool, PhasesSeeWhatTheOnesBeforeWrote) {
   std::vector<int64_t> values(257, 0);
   for (int phase = 0; phase < 3000; ++phase) {
     const auto shift = static_cast<size_t>(phase) % values.size();
-    pool.run(static_cast<int64_t>(values.size()), [&](int64_t task, int) { ++values[(static_cast<size_t>(task) + shift) % values.size()]; });
+    pool.run("test", static_cast<int64_t>(values.size()), [&](int64_t task, int) { ++values[(static_cast<size_t>(task) + shift) % values.size()]; });
   }
   for (const int64_t value : values) ASSERT_EQ(value, 3000);
 }
@@ -36,7 +36,7 @@ TEST(ComputePool, AThreadRunsOneTaskAtATime) {
   ComputePool pool(4);
   std::vector<int64_t> scratch(4, 0);  // plain: ThreadSanitizer would see two users
   for (int phase = 0; phase < 500; ++phase)
-    pool.run(64, [&](int64_t, int thread) { ++scratch[static_cast<size_t>(thread)]; });
+    pool.run("test", 64, [&](int64_t, int thread) { ++scratch[static_cast<size_t>(thread)]; });
   EXPECT_EQ(std::accumulate(scratch.begin(), scratch.end(), int64_t{0}), 500 * 64);
 }
 
@@ -44,11 +44,39 @@ TEST(ComputePool, RangesCoverEverythingOnce) {
   ComputePool pool(3);
   for (const int64_t items : {0, 1, 5, 1000, 4097}) {
     std::vector<std::atomic<int>> seen(static_cast<size_t>(items));
-    pool.run_ranges(items, 64, [&](int64_t begin, int64_t end, int) {
+    pool.run_ranges("test", items, 64, [&](int64_t begin, int64_t end, int) {
       EXPECT_TRUE(end - begin >= 64 || end == items);
       for (int64_t i = begin; i < end; ++i) seen[static_cast<size_t>(i)].fetch_add(1);
     });
     for (const auto& count : seen) ASSERT_EQ(count.load(), 1);
+  }
+}
+
+TEST(ComputePool, ATraceHasEveryPhaseAndTheTimeInItsTasks) {
+  for (const int threads : {1, 3}) {
+    ComputePool pool(threads);
+    std::vector<PhaseTime> trace;
+    const auto busy = [](int64_t, int) { std::this_thread::sleep_for(std::chrono::milliseconds(2)); };
+    pool.run("before", 2, busy);
+    pool.trace(&trace);
+    pool.run({"product", 32, 64}, 6, busy);
+    pool.run_ranges("ranges", 10, 10, [&](int64_t, int64_t, int thread) { busy(0, thread); });
+    pool.run("nothing", 0, busy);
+    pool.trace(nullptr);
+    pool.run("after", 2, busy);
+    ASSERT_EQ(trace.size(), 3u);
+    EXPECT_STREQ(trace[0].name.op, "product");
+    EXPECT_EQ(trace[0].name.in, 32);
+    EXPECT_EQ(trace[0].name.out, 64);
+    EXPECT_STREQ(trace[1].name.op, "ranges");
+    const int64_t tasks[] = {6, 1, 0};
+    for (size_t i = 0; i < trace.size(); ++i) {
+      const PhaseTime& phase = trace[i];
+      EXPECT_EQ(phase.tasks, tasks[i]);
+      EXPECT_GE(phase.busy_ns, phase.tasks * 2'000'000);
+      EXPECT_LE(phase.busy_ns, (phase.end_ns - phase.begin_ns) * threads);
+      EXPECT_GE(phase.begin_ns, i == 0 ? 0 : trace[i - 1].end_ns);
+    }
   }
 }
 
@@ -58,14 +86,14 @@ TEST(ComputePool, WakesFromSleep) {
   std::atomic<int64_t> sum{0};
   for (int round = 0; round < 60; ++round) {
     std::this_thread::sleep_for(std::chrono::microseconds(round * round));
-    pool.run(50, [&](int64_t task, int) { sum.fetch_add(task); });
+    pool.run("test", 50, [&](int64_t task, int) { sum.fetch_add(task); });
   }
   EXPECT_EQ(sum.load(), 60 * (49 * 50 / 2));
 }
 
 TEST(ComputePool, TakesNoProcessorTimeWhenIdle) {
   ComputePool pool(8);
-  pool.run(100, [](int64_t, int) {});
+  pool.run("test", 100, [](int64_t, int) {});
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
   const std::clock_t before = std::clock();  // of the whole process
   std::this_thread::sleep_for(std::chrono::milliseconds(300));
@@ -76,7 +104,7 @@ TEST(ComputePool, TakesNoProcessorTimeWhenIdle) {
 TEST(ComputePool, EndsWhileWorkersAreAwakeOrAsleep) {
   for (int round = 0; round < 200; ++round) {
     ComputePool pool(4);
-    if (round % 2 == 0) pool.run(8, [](int64_t, int) {});
+    if (round % 2 == 0) pool.run("test", 8, [](int64_t, int) {});
   }
 }
 
@@ -85,7 +113,7 @@ TEST(ComputePoolDeathTest, RefusesToBeEnteredTwice) {
   EXPECT_DEATH(
       {
         ComputePool pool(2);
-        pool.run(64, [&](int64_t, int) { pool.run(64, [](int64_t, int) {}); });
+        pool.run("test", 64, [&](int64_t, int) { pool.run("test", 64, [](int64_t, int) {}); });
       },
       "not reentrant");
 }

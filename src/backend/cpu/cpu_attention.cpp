@@ -84,7 +84,7 @@ const float* CpuBackend::rotations(const StepInputs& step, const RopeTable& rope
   PM_CHECK(rotations_->size_bytes() >= step.positions.size() * static_cast<size_t>(2 * half) * sizeof(float), "reserve_scratch was not called, or for smaller steps");
   rotated_by_ = &rope;
   rotated_positions_.assign(step.positions.begin(), step.positions.end());
-  pool_.run_ranges(step.shape.rows, 4, [&](int64_t begin, int64_t end, int) {
+  pool_.run_ranges("rotations", step.shape.rows, 4, [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row) {
       float *cosines = table + row * 2 * half, *sines = cosines + half;
       for (int64_t i = 0; i < half; ++i) {
@@ -108,7 +108,7 @@ void CpuBackend::rope_store(const StepInputs& step, const AttentionShape& shape,
   const float* table = rotations(step, rope);
   row_cache_.forget(q);
   row_cache_.forget(k);
-  pool_.run_ranges(step.shape.rows, 2, [&](int64_t begin, int64_t end, int) {
+  pool_.run_ranges("rope, store", step.shape.rows, 2, [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row) {
       if (step.positions[static_cast<size_t>(row)] < 0) continue;
       const float *cosines = table + row * dim, *sines = cosines + dim / 2;
@@ -178,17 +178,17 @@ void CpuBackend::attention(const StepInputs& step, const AttentionShape& shape, 
   }
   const bool fits = static_cast<size_t>(partials) * sizeof(float) <= partials_->size_bytes();
   if (spans_max <= 1 || tasks >= kTasksPerThread * pool_.threads() || pool_.threads() == 1 || !fits) {
-    pool_.run(tasks, [&](int64_t task, int thread) {
+    pool_.run("attention", tasks, [&](int64_t task, int thread) {
       attend_tile(call, tiles_[static_cast<size_t>(task / pieces)], static_cast<int32_t>(task % pieces), thread);
     });
     return;
   }
-  pool_.run(tasks * spans_max, [&](int64_t task, int thread) {
+  pool_.run("attention", tasks * spans_max, [&](int64_t task, int thread) {
     const QueryTile& tile = tiles_[static_cast<size_t>(task / pieces / spans_max)];
     const auto span = static_cast<int32_t>(tile.first_span + task % spans_max);
     if (span < tile.end_span) attend_span(call, tile, static_cast<int32_t>(task / spans_max % pieces), span, thread);
   });
-  pool_.run(tasks, [&](int64_t task, int) {
+  pool_.run("attention, merge", tasks, [&](int64_t task, int) {
     const QueryTile& tile = tiles_[static_cast<size_t>(task / pieces)];
     const auto part = static_cast<int32_t>(task % pieces);
     const AttentionState total = partial_state(call, tile, part, tile.first_span);

@@ -24,6 +24,10 @@ class CpuBackend final : public Backend {
   /// With other matrix kernels, under a name of their own: for tests of what this CPU lacks.
   CpuBackend(Isa isa, int threads, const LinearKernels& matrices, std::string name);
 
+  /// ComputePool::trace().
+  void trace(std::vector<PhaseTime>* to) { pool_.trace(to); }
+  int threads() const { return pool_.threads(); }
+
   /// Reads anew how much memory is free.
   const DeviceInfo& device() const override;
   DType activation_dtype() const override { return DType::f32; }

@@ -57,7 +57,7 @@ LinearInput CpuBackend::input_of(Matrix x, std::initializer_list<const Weight*> 
 void CpuBackend::embed(const StepInputs& step, const Weight& table, Matrix out) {
   check_floats(out, step.shape.rows, table.in);
   row_cache_.forget(out);
-  pool_.run_ranges(out.rows, 1 + kElementwiseMin / out.cols, [&](int64_t begin, int64_t end, int) {
+  pool_.run_ranges("embed", out.rows, 1 + kElementwiseMin / out.cols, [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row) {
       const auto r = static_cast<size_t>(row);
       if (step.positions[r] < 0) {
@@ -77,7 +77,7 @@ void CpuBackend::norm(Matrix x, const float* delta, const Weight& weight, float 
   const int64_t n = x.cols;
   if (delta != nullptr) row_cache_.forget(x);
   const RowForms forms = begin_forms(out);
-  pool_.run_ranges(x.rows, 1 + kElementwiseMin / n, [&](int64_t begin, int64_t end, int) {
+  pool_.run_ranges("norm", x.rows, 1 + kElementwiseMin / n, [&](int64_t begin, int64_t end, int) {
     write_rows(out, forms, begin, end, [&](int64_t row) {
       kernels_.add_rms_norm(row_of(x, row), delta == nullptr ? nullptr : delta + row * n, w, eps, n, row_of(out, row));
     });
@@ -142,7 +142,7 @@ void CpuBackend::gated_activation(Activation activation, Matrix gate, Matrix up,
   check_floats(up, out.rows, out.cols);
   PM_CHECK(activation == Activation::silu && out.dtype == DType::f32);
   const RowForms forms = begin_forms(out);
-  pool_.run_ranges(out.rows, 1 + kElementwiseMin / out.cols, [&](int64_t begin, int64_t end, int) {
+  pool_.run_ranges("activation", out.rows, 1 + kElementwiseMin / out.cols, [&](int64_t begin, int64_t end, int) {
     write_rows(out, forms, begin, end, [&](int64_t row) { kernels_.silu_mul(row_of(gate, row), row_of(up, row), out.cols, row_of(out, row)); });
   });
 }
@@ -151,7 +151,7 @@ void CpuBackend::add(Matrix x, Matrix delta) {
   check_floats(x, delta.rows, delta.cols);
   check_floats(delta, x.rows, x.cols);
   row_cache_.forget(x);
-  pool_.run_ranges(x.rows, 1 + kElementwiseMin / x.cols, [&](int64_t begin, int64_t end, int) {
+  pool_.run_ranges("add", x.rows, 1 + kElementwiseMin / x.cols, [&](int64_t begin, int64_t end, int) {
     kernels_.add(row_of(x, begin), row_of(delta, begin), (end - begin) * x.cols);
   });
 }

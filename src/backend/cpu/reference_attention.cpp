@@ -61,7 +61,7 @@ void ReferenceBackend::rope_store(const StepInputs& step, const AttentionShape& 
   PM_CHECK(q.cols == int64_t{shape.heads} * dim && k.cols == int64_t{shape.kv_heads} * dim && v.cols == k.cols);
   const int32_t group = pool.spec.group_of_layer[static_cast<size_t>(shape.layer)];
   const std::span<const int32_t> slots = step.group[group].slots;
-  pool_.run_ranges(step.shape.rows, 1, [&](int64_t begin, int64_t end, int thread) {
+  pool_.run_ranges("rope, store", step.shape.rows, 1, [&](int64_t begin, int64_t end, int thread) {
     float* cosines = scratch(thread, dim);
     float* sines = cosines + half;
     for (int64_t row = begin; row < end; ++row) {
@@ -88,7 +88,7 @@ void ReferenceBackend::attention(const StepInputs& step, const AttentionShape& s
   PM_CHECK(q.cols == int64_t{shape.heads} * dim && out.cols == q.cols && pool.spec.head_dim == dim);
   const int32_t group = pool.spec.group_of_layer[static_cast<size_t>(shape.layer)];
   const GroupTables& tables = step.group[group];
-  pool_.run(int64_t{step.shape.rows} * shape.kv_heads, [&](int64_t task, int thread) {
+  pool_.run("attention", int64_t{step.shape.rows} * shape.kv_heads, [&](int64_t task, int thread) {
     const int64_t row = task / shape.kv_heads;
     const auto kv_head = static_cast<int32_t>(task % shape.kv_heads);
     const int32_t position = step.positions[static_cast<size_t>(row)];

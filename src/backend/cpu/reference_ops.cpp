@@ -25,7 +25,7 @@ const ReferenceWeight& as_reference(const Weight& weight) { return static_cast<c
 
 void ReferenceBackend::embed(const StepInputs& step, const Weight& table, Matrix out) {
   check_floats(out, step.shape.rows, table.in);
-  pool_.run(out.rows, [&](int64_t row, int thread) {
+  pool_.run("embed", out.rows, [&](int64_t row, int thread) {
     const auto r = static_cast<size_t>(row);
     if (step.positions[r] < 0) {
       std::fill_n(row_of(out, row), out.cols, 0.0f);
@@ -43,7 +43,7 @@ void ReferenceBackend::rms_norm(Matrix x, const Weight& weight, float eps, Matri
   PM_CHECK(weight.out == 1);
   const float* w = as_reference(weight).row(0, nullptr);
   const int64_t n = x.cols;
-  pool_.run_ranges(x.rows, 1 + kElementwiseMin / n, [&](int64_t begin, int64_t end, int) {
+  pool_.run_ranges("norm", x.rows, 1 + kElementwiseMin / n, [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; ++row) {
       const float* from = row_of(x, row);
       float* to = row_of(out, row);
@@ -60,7 +60,7 @@ void ReferenceBackend::linear(const StepInputs&, Matrix x, const Weight& weight,
   const ReferenceWeight& matrix = as_reference(weight);
   const float* add = bias == nullptr ? nullptr : as_reference(*bias).row(0, nullptr);
   const int64_t n = weight.in;
-  pool_.run((weight.out + kWeightRows - 1) / kWeightRows, [&](int64_t task, int thread) {
+  pool_.run({"linear", weight.in, weight.out}, (weight.out + kWeightRows - 1) / kWeightRows, [&](int64_t task, int thread) {
     // A few rows of the weight as f32, then every row of x against them: the weight is read and converted once a step.
     const int64_t begin = task * kWeightRows, count = std::min(kWeightRows, weight.out - begin);
     float* buffer = scratch(thread, kWeightRows * n);
@@ -89,7 +89,7 @@ void ReferenceBackend::gated_activation(Activation activation, Matrix gate, Matr
   PM_CHECK(activation == Activation::silu && out.dtype == DType::f32);
   const float *g = row_of(gate, 0), *u = row_of(up, 0);
   float* to = row_of(out, 0);
-  pool_.run_ranges(out.rows * out.cols, kElementwiseMin, [&](int64_t begin, int64_t end, int) {
+  pool_.run_ranges("activation", out.rows * out.cols, kElementwiseMin, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) to[i] = g[i] / (1.0f + std::exp(-g[i])) * u[i];
   });
 }
@@ -99,7 +99,7 @@ void ReferenceBackend::add(Matrix x, Matrix delta) {
   check_floats(delta, x.rows, x.cols);
   float* to = row_of(x, 0);
   const float* from = row_of(delta, 0);
-  pool_.run_ranges(x.rows * x.cols, kElementwiseMin, [&](int64_t begin, int64_t end, int) {
+  pool_.run_ranges("add", x.rows * x.cols, kElementwiseMin, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; ++i) to[i] += from[i];
   });
 }

@@ -29,7 +29,7 @@ void StepSampler::sample(const StepInputs& step, Matrix logits) {
   PM_CHECK(sampled_logprobs_.size() >= rows, "reserve_scratch was not called, or for fewer logit rows");
   sampled_.resize(rows);
   const size_t mask_words = (static_cast<size_t>(logits.cols) + 31) / 32;
-  pool_.run(static_cast<int64_t>(rows), [&](int64_t task, int thread) {
+  pool_.run("sample", static_cast<int64_t>(rows), [&](int64_t task, int thread) {
     const auto row = static_cast<size_t>(task);
     const SamplingRow& how = step.sampling[row];
     if (how.logprobs < 0) sampled_logprobs_[row].top.clear();  // an earlier step's
@@ -53,7 +53,7 @@ Result<void> StepSampler::finish(std::span<SampledToken> tokens, std::span<Logpr
 
 Result<void> StepSampler::logprobs(Matrix logits, std::span<const int32_t> targets, int32_t top, std::span<LogprobRow> out) {
   PM_CHECK(logits.dtype == DType::f32 && logits.rows >= static_cast<int64_t>(targets.size()) && out.size() == targets.size());
-  pool_.run(static_cast<int64_t>(targets.size()), [&](int64_t task, int thread) {
+  pool_.run("logprobs", static_cast<int64_t>(targets.size()), [&](int64_t task, int thread) {
     const auto row = static_cast<size_t>(task);
     logprob_row(logit_row(logits, row), targets[row], top, out[row], scratch_[static_cast<size_t>(thread)]);
   });

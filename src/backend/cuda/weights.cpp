@@ -94,7 +94,7 @@ Result<std::unique_ptr<CudaWeight>> WeightLoader::load(const WeightBytes& weight
   if (row_bytes_there > static_cast<int64_t>(kLaneBytes))
     return fail(ErrorCode::unsupported, "rows of more than 2,097,152 elements are not supported on a GPU");
   std::atomic<int> error{cudaSuccess};
-  pool_.run((weight.out + rows_at_once - 1) / rows_at_once, [&](int64_t task, int thread) {
+  pool_.run({"prepare", weight.in, weight.out}, (weight.out + rows_at_once - 1) / rows_at_once, [&](int64_t task, int thread) {
     if (error.load(std::memory_order_relaxed) != cudaSuccess) return;
     const int64_t first = task * rows_at_once, count = std::min(rows_at_once, weight.out - first);
     const cudaError_t failed = load_rows(weight, first, count, to + first * row_bytes_there, thread);

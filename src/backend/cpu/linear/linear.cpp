@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "backend/cpu/linear/task_plan.h"
+#include "backend/cpu/stream_out.h"
 #include "base/check.h"
 
 namespace pagemill {
@@ -325,9 +326,9 @@ PhaseShape phase_of(const ComputePool& pool, std::span<const PackedWeight* const
 /// Calls body(begin, end, rows, after, scratch) until every unit has been computed for all rows. after(unit): what the thread multiplies when it has done
 /// those before `unit`, as far as can be foreseen.
 template <class Body>
-void for_units(ComputePool& pool, LinearScratch& scratch, const PhaseShape& phase, Body&& body) {
+void for_units(const PhaseName& name, ComputePool& pool, LinearScratch& scratch, const PhaseShape& phase, Body&& body) {
   const TaskPlan plan(phase);
-  pool.run(plan.tasks(), [&](int64_t task, int thread) {
+  pool.run(name, plan.tasks(), [&](int64_t task, int thread) {
     auto& memory = *reinterpret_cast<Scratch*>(scratch.of(thread));
     plan.for_parts(task, [&](int64_t begin, int64_t end, int64_t row, int64_t row_end) {
       // Threads take turns at a phase's tasks.
@@ -337,8 +338,11 @@ void for_units(ComputePool& pool, LinearScratch& scratch, const PhaseShape& phas
   });
 }
 
+/// From so many rows of x on outputs go past the caches.
+constexpr int64_t kStreamedRows = 16;
+
 /// Where a part's sums go. Count: of its outputs, constant where it is kUnit.
-template <class Count>
+template <bool Streamed, class Count>
 void write_rows(const LinearPart& part, int64_t begin, Count count, Rows rows, const float* sums) {
   for (int64_t row = rows.begin; row < rows.end; ++row, sums += kUnit) {
     float* out = part.out + row * part.out_stride + begin;
@@ -346,14 +350,18 @@ void write_rows(const LinearPart& part, int64_t begin, Count count, Rows rows, c
     std::copy_n(sums, +count, values);
     if (part.bias != nullptr)
       for (int64_t n = 0; n < count; ++n) values[n] += part.bias[begin + n];
-    std::copy_n(values, +count, out);
+    if constexpr (Streamed) stream_floats(values, count, out);
+    else std::copy_n(values, +count, out);
   }
 }
 
-void write(const LinearPart& part, int64_t unit, Rows rows, const float* sums) {
-  const int64_t begin = unit * kUnit;
-  if (part.weight->out - begin >= kUnit) write_rows(part, begin, std::integral_constant<int64_t, kUnit>{}, rows, sums);
-  else write_rows(part, begin, part.weight->out - begin, rows, sums);
+void write(const LinearPart& part, int64_t unit, const LinearInput& x, Rows rows, const float* sums) {
+  constexpr std::integral_constant<int64_t, kUnit> whole;
+  const int64_t begin = unit * kUnit, count = part.weight->out - begin;
+  if (count < kUnit) return write_rows<false>(part, begin, count, rows, sums);
+  if (x.rows < kStreamedRows || !can_stream(part.out, part.out_stride)) return write_rows<false>(part, begin, whole, rows, sums);
+  write_rows<true>(part, begin, whole, rows, sums);
+  stream_fence();
 }
 
 }  // namespace
@@ -373,13 +381,15 @@ void linear(ComputePool& pool, LinearScratch& scratch, const LinearInput& x, std
     first[i + 1] = first[i] + units_of(*parts[i].weight);
   }
   const PhaseShape phase = phase_of(pool, {weights.data(), parts.size()}, first[parts.size()], x.rows);
-  for_units(pool, scratch, phase, [&](int64_t begin, int64_t end, Rows rows, const auto& after, Scratch& memory) {
+  int64_t outputs = 0;
+  for (const LinearPart& part : parts) outputs += part.weight->out;
+  for_units({"linear", parts[0].weight->in, outputs}, pool, scratch, phase, [&](int64_t begin, int64_t end, Rows rows, const auto& after, Scratch& memory) {
     for (size_t i = 0; begin < end; ++i) {
       const int64_t stop = std::min(end, first[i + 1]), offset = first[i];
       const LinearPart& part = parts[i];
       if (begin < stop && streams_of(*part.weight, x) > 1) {
         multiply_streams({&part.weight, 1}, begin - offset, stop - offset, x, memory.sums);
-        for (int64_t unit = begin; unit < stop; ++unit) write(part, unit - offset, rows, memory.sums + (unit - begin) * rows.count() * kUnit);
+        for (int64_t unit = begin; unit < stop; ++unit) write(part, unit - offset, x, rows, memory.sums + (unit - begin) * rows.count() * kUnit);
         begin = stop;
       }
       for (; begin < stop; begin = std::min(stop, begin + phase.units_together)) {
@@ -388,7 +398,7 @@ void linear(ComputePool& pool, LinearScratch& scratch, const LinearInput& x, std
         for (size_t n = 0; n < count; ++n)
           products[n] = {part.weight, begin - offset + static_cast<int64_t>(n), memory.sums + static_cast<int64_t>(n) * kRowChunkMost * kUnit};
         multiply({products.data(), count}, x, rows, {part.weight, after(begin + static_cast<int64_t>(count)) - offset}, memory);
-        for (size_t n = 0; n < count; ++n) write(part, products[n].unit, rows, products[n].sums);
+        for (size_t n = 0; n < count; ++n) write(part, products[n].unit, x, rows, products[n].sums);
       }
     }
   });
@@ -419,7 +429,7 @@ void linear_gated(ComputePool& pool, LinearScratch& scratch, const LinearInput& 
         kernels.quantize(sums + (row - rows.begin) * kUnit, std::min(QuantizedRows::kTile, rows.end - row), out.quantized.block(row, unit), 1);
     if (out.rounded) round_part(kernels, sums, kUnit, rows.count(), count, out.rounded, rows.begin, begin);
   };
-  for_units(pool, scratch, phase, [&](int64_t begin, int64_t end, Rows rows, const auto& after, Scratch& memory) {
+  for_units({"linear, gated", gate.in, 2 * gate.out}, pool, scratch, phase, [&](int64_t begin, int64_t end, Rows rows, const auto& after, Scratch& memory) {
     if (paired) {
       multiply_streams(both, begin, end, x, memory.sums);
       const int64_t unit_sums = rows.count() * kUnit;
@@ -440,7 +450,7 @@ void quantize_rows(ComputePool& pool, const LinearKernels& kernels, const float*
   // Few rows are cut along k: a piece is some 4,096 elements.
   constexpr int64_t kPiece = 128;
   const int64_t pieces = (to.blocks() + kPiece - 1) / kPiece;
-  pool.run_ranges(to.rows() * pieces, 1 + kPiece / to.blocks(), [&](int64_t begin, int64_t end, int) {
+  pool.run_ranges({"quantize", to.cols()}, to.rows() * pieces, 1 + kPiece / to.blocks(), [&](int64_t begin, int64_t end, int) {
     for (int64_t piece = begin; piece < end; ++piece) {
       const int64_t row = piece / pieces, block = piece % pieces * kPiece;
       kernels.quantize(x + row * x_stride + block * QuantizedRows::kBlock, std::min(kPiece, to.blocks() - block), to.block(row, block), to.stride(row));
@@ -471,7 +481,7 @@ void round_rows(ComputePool& pool, const LinearKernels& kernels, const float* x,
   // Cut along k, so that few long rows are spread too; one row of some 4,096 elements is a task.
   constexpr int64_t kRows = RoundedRows::kTileRows;
   const int64_t piece = RoundedRows::piece_tiles(to.cols()) * RoundedRows::kTileCols, pieces = (to.cols() + piece - 1) / piece;
-  pool.run_ranges(RoundedRows::row_tiles(to.rows()) * pieces, std::max<int64_t>(4, 16 / to.rows()), [&](int64_t begin, int64_t end, int) {
+  pool.run_ranges({"round", to.cols()}, RoundedRows::row_tiles(to.rows()) * pieces, std::max<int64_t>(4, 16 / to.rows()), [&](int64_t begin, int64_t end, int) {
     for (int64_t item = begin; item < end; ++item) {
       const int64_t row = item / pieces * kRows, col = item % pieces * piece;
       round_part(kernels, x + row * x_stride + col, x_stride, std::min(kRows, to.rows() - row), std::min(piece, to.cols() - col), to, row, col);

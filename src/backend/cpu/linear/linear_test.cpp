@@ -512,6 +512,35 @@ TEST_F(Linear, ManyUnitsInATaskEqualOneAlone) {
   }
 }
 
+// Whole units of many rows go past the caches where their lines are whole ones, the rest is written as usual.
+TEST_F(Linear, OutputsDoNotDependOnWhereTheyLie) {
+  const int64_t out = 80, in = 96, most = 70;
+  const LinearKernels& kernels = linear_kernels(best_isa());
+  const auto weight = pack(DType::q8_0, random_matrix(DType::q8_0, out, in, 2), out, in, kernels);
+  const Floats x = random_rows(most, in, 3), bias = random_rows(1, out, 4);
+  for (const int64_t rows : {int64_t{1}, int64_t{15}, int64_t{16}, most}) {
+    const Input input(Floats(x.begin(), x.begin() + rows * in), rows, in, kernels);
+    const Floats expected = multiply(input, *weight, bias.data());
+    for (const int64_t stride : {out, int64_t{96}, int64_t{97}}) {
+      for (const int64_t offset : {0, 1, 4, 16}) {
+        Floats memory(static_cast<size_t>(rows * stride + 64), -1.0f);
+        float* to = memory.data();
+        while (reinterpret_cast<uintptr_t>(to) % 64 != 0) ++to;
+        to += offset;
+        const LinearPart part{weight.get(), bias.data(), to, stride};
+        linear(pool_, scratch_, input.x, {&part, 1});
+        Floats got(expected.size());
+        for (int64_t row = 0; row < rows; ++row) {
+          std::copy_n(to + row * stride, out, got.begin() + row * out);
+          std::fill_n(to + row * stride, out, -1.0f);
+        }
+        ASSERT_EQ(std::memcmp(got.data(), expected.data(), got.size() * sizeof(float)), 0) << rows << " rows, " << stride << " apart, " << offset << " off a line";
+        EXPECT_EQ(std::count(memory.begin(), memory.end(), -1.0f), static_cast<ptrdiff_t>(memory.size())) << "written beside the outputs";
+      }
+    }
+  }
+}
+
 TEST_F(Linear, SeveralPartsInOnePhaseEqualEachAlone) {
   for (const LinearKernels* kernels : tables()) {
     const int64_t in = 256, rows = 5;

@@ -121,7 +121,7 @@ void PackedWeight::pack(const WeightBytes& weight, ComputePool& pool) {
   const int64_t per_task = std::max<int64_t>(1, fitting / head_groups) * head_groups;
   // Read, not mapped: mapping and giving back a page costs more than copying it, and weights are never held twice.
   std::vector<std::unique_ptr<std::byte[]>> buffers(static_cast<size_t>(pool.threads()));
-  pool.run((groups_ + per_task - 1) / per_task, [&](int64_t task, int thread) {
+  pool.run({"pack", in, out}, (groups_ + per_task - 1) / per_task, [&](int64_t task, int thread) {
     const int64_t begin = task * per_task, end = std::min(groups_, begin + per_task);
     const int64_t first = begin * lanes_, last = std::min(end * lanes_, out);
     auto& buffer = buffers[static_cast<size_t>(thread)];
