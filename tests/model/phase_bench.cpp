@@ -5,7 +5,6 @@
 // A step has `rows` tokens of each of `streams` sequences, after `context` ones, and says one token for each. The phases of all layers are added up;
 // figures are medians of the repetitions.
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -14,6 +13,7 @@
 
 #include "base/check.h"
 #include "base/rng.h"
+#include "bench/sample.h"
 #include "format/gguf.h"
 #include "support/cpu_backends.h"
 #include "support/model_bench.h"
@@ -52,13 +52,8 @@ bool parse(int argc, char** argv, Options& options) {
 struct Row {
   PhaseName name;
   int64_t phases = 0, tasks = 0;
-  std::vector<double> ms, busy_ms;  // of each repetition
+  Sample ms, busy_ms;  // of each repetition
 };
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 /// Adds a repetition's phases to the rows of their names, in the order in which a step begins with them.
 void add(const std::vector<PhaseTime>& trace, std::vector<Row>& rows, size_t repetition) {
@@ -66,10 +61,10 @@ void add(const std::vector<PhaseTime>& trace, std::vector<Row>& rows, size_t rep
     const auto same = [&](const Row& row) { return std::strcmp(row.name.op, phase.name.op) == 0 && row.name.in == phase.name.in && row.name.out == phase.name.out; };
     auto row = std::find_if(rows.begin(), rows.end(), same);
     if (row == rows.end()) row = rows.insert(rows.end(), Row{phase.name});
-    row->ms.resize(repetition + 1);
-    row->busy_ms.resize(repetition + 1);
-    row->ms[repetition] += static_cast<double>(phase.end_ns - phase.begin_ns) * 1e-6;
-    row->busy_ms[repetition] += static_cast<double>(phase.busy_ns) * 1e-6;
+    row->ms.runs.resize(repetition + 1);
+    row->busy_ms.runs.resize(repetition + 1);
+    row->ms.runs[repetition] += static_cast<double>(phase.end_ns - phase.begin_ns) * 1e-6;
+    row->busy_ms.runs[repetition] += static_cast<double>(phase.busy_ns) * 1e-6;
     if (repetition > 0) continue;
     ++row->phases;
     row->tasks += phase.tasks;
@@ -111,7 +106,7 @@ int run(const Options& options) {
   }
   (*bench)->step(step);
   std::vector<Row> rows;
-  std::vector<double> step_ms, between_ms;
+  Sample step_ms, between_ms;
   for (int32_t repetition = 0; repetition < options.repeat; ++repetition) {
     std::vector<PhaseTime> trace;
     trace.reserve(4096);
@@ -119,27 +114,27 @@ int run(const Options& options) {
     (*bench)->step(step);
     backend->trace(nullptr);
     add(trace, rows, static_cast<size_t>(repetition));
-    step_ms.push_back(static_cast<double>(trace.back().end_ns - trace.front().begin_ns) * 1e-6);
+    step_ms.runs.push_back(static_cast<double>(trace.back().end_ns - trace.front().begin_ns) * 1e-6);
     double inside = 0;
     for (const PhaseTime& phase : trace) inside += static_cast<double>(phase.end_ns - phase.begin_ns) * 1e-6;
-    between_ms.push_back(step_ms.back() - inside);
+    between_ms.runs.push_back(step_ms.runs.back() - inside);
   }
   const DeviceInfo& device = backend->device();
   const int threads = backend->threads();
-  const double all = median(step_ms);
+  const double all = step_ms.median();
   std::printf("%s, %s, %d threads: %d × %d rows after %d, median of %d: %.2f ms, %.0f tokens/s\n", device.name.c_str(), device.isa.c_str(), threads, options.streams, options.rows,
               options.context, options.repeat, all, 1e3 * options.streams * options.rows / all);
   std::puts("| phase | weights | phases | tasks of each | ms | of the step | threads busy | Top/s |");
   std::puts("| --- | --- | --- | --- | --- | --- | --- | --- |");
   for (const Row& row : rows) {
-    const double ms = median(row.ms), ops = 2.0 * static_cast<double>(row.name.in * row.name.out) * options.rows * options.streams * static_cast<double>(row.phases);
+    const double ms = row.ms.median(), ops = 2.0 * static_cast<double>(row.name.in * row.name.out) * options.rows * options.streams * static_cast<double>(row.phases);
     const std::string shape = row.name.out == 0 ? "" : fmt::format("{} × {}", row.name.in, row.name.out);
     const bool every_row = row.name.out > 0 && row.name.out != vocab;  // the vocabulary's product has a row for each sequence
     std::printf("| %s | %s | %lld | %.1f | %.2f | %.1f %% | %.0f %% | %s |\n", row.name.op, shape.c_str(), static_cast<long long>(row.phases),
-                static_cast<double>(row.tasks) / static_cast<double>(row.phases), ms, 100 * ms / all, 100 * median(row.busy_ms) / (ms * threads),
+                static_cast<double>(row.tasks) / static_cast<double>(row.phases), ms, 100 * ms / all, 100 * row.busy_ms.median() / (ms * threads),
                 every_row ? fmt::format("{:.2f}", ops / ms * 1e-9).c_str() : "");
   }
-  std::printf("| between phases | | | | %.2f | %.1f %% | | |\n", median(between_ms), 100 * median(between_ms) / all);
+  std::printf("| between phases | | | | %.2f | %.1f %% | | |\n", between_ms.median(), 100 * between_ms.median() / all);
   return 0;
 }
 

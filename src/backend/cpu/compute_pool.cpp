@@ -3,8 +3,9 @@
 #include <algorithm>
 #include <chrono>
 
-#include "base/machine.h"
 #include "base/check.h"
+#include "base/clock.h"
+#include "base/machine.h"
 
 namespace pagemill {
 namespace {
@@ -33,7 +34,7 @@ bool spin_until(Done&& done) {
   return true;
 }
 
-int64_t now_ns() { return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+TimeNs now_ns() { return SteadyClock::instance().now_ns(); }
 
 bool claimable(uint64_t claims) { return static_cast<uint32_t>(claims) < claims >> 32; }
 

@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/clock.h"
+
 namespace pagemill {
 namespace {
 
@@ -53,30 +55,43 @@ TEST(ComputePool, RangesCoverEverythingOnce) {
 }
 
 TEST(ComputePool, ATraceHasEveryPhaseAndTheTimeInItsTasks) {
+  const Clock& clock = SteadyClock::instance();
   for (const int threads : {1, 3}) {
     ComputePool pool(threads);
+    std::atomic<TimeNs> inside{0};  // as the tasks see it themselves
+    const auto task = [&](int64_t, int) {
+      const TimeNs begin = clock.now_ns();
+      TimeNs now = begin;
+      while (now - begin < kNsPerMs / 10) now = clock.now_ns();
+      inside.fetch_add(now - begin);
+    };
     std::vector<PhaseTime> trace;
-    const auto busy = [](int64_t, int) { std::this_thread::sleep_for(std::chrono::milliseconds(2)); };
-    pool.run("before", 2, busy);
+    pool.run("before", 2, task);
     pool.trace(&trace);
-    pool.run({"product", 32, 64}, 6, busy);
-    pool.run_ranges("ranges", 10, 10, [&](int64_t, int64_t, int thread) { busy(0, thread); });
-    pool.run("nothing", 0, busy);
+    inside = 0;
+    pool.run({"product", 32, 64}, 6, task);
+    const TimeNs in_product = inside.exchange(0);
+    pool.run_ranges("ranges", 10, 10, [&](int64_t begin, int64_t, int thread) { task(begin, thread); });
+    const TimeNs in_ranges = inside.exchange(0);
+    pool.run("nothing", 0, task);
     pool.trace(nullptr);
-    pool.run("after", 2, busy);
+    pool.run("after", 2, task);
     ASSERT_EQ(trace.size(), 3u);
-    EXPECT_STREQ(trace[0].name.op, "product");
     EXPECT_EQ(trace[0].name.in, 32);
     EXPECT_EQ(trace[0].name.out, 64);
-    EXPECT_STREQ(trace[1].name.op, "ranges");
+    const char* const names[] = {"product", "ranges", "nothing"};
     const int64_t tasks[] = {6, 1, 0};
+    const TimeNs in_tasks[] = {in_product, in_ranges, 0};
     for (size_t i = 0; i < trace.size(); ++i) {
       const PhaseTime& phase = trace[i];
+      EXPECT_STREQ(phase.name.op, names[i]);
       EXPECT_EQ(phase.tasks, tasks[i]);
-      EXPECT_GE(phase.busy_ns, phase.tasks * 2'000'000);
+      EXPECT_GE(phase.busy_ns, in_tasks[i]);
       EXPECT_LE(phase.busy_ns, (phase.end_ns - phase.begin_ns) * threads);
       EXPECT_GE(phase.begin_ns, i == 0 ? 0 : trace[i - 1].end_ns);
     }
+    EXPECT_GE(in_product, 6 * kNsPerMs / 10);
+    EXPECT_EQ(trace[2].busy_ns, 0);
   }
 }
 
