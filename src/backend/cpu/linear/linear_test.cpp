@@ -512,6 +512,22 @@ TEST_F(Linear, ManyUnitsInATaskEqualOneAlone) {
   }
 }
 
+// e^−x to some 1.5e-7, whose exponent is rounded once; where it would pass all bounds, it must stay a number that can be divided by.
+TEST_F(Linear, GateIsSiluOverItsWholeRange) {
+  constexpr int64_t kN = 200 * 64;
+  Floats gate(kN), up(kN, 1.0f);
+  for (int64_t i = 0; i < kN; ++i) gate[static_cast<size_t>(i)] = static_cast<float>(i - kN / 2) / 64;
+  for (const Isa isa : available_isas()) {
+    Floats out = gate;
+    linear_kernels(isa).silu_mul(out.data(), up.data(), kN);
+    for (size_t i = 0; i < gate.size(); ++i) {
+      const double x = gate[i], expected = x / (1 + std::exp(-x));
+      const double bound = x < -87 ? 1e-35 : std::abs(expected) * (1e-6 + 1.5e-7 * std::abs(x)) + 1e-35;
+      ASSERT_NEAR(out[i], expected, bound) << to_string(isa) << ", " << x;
+    }
+  }
+}
+
 // Whole units of many rows go past the caches where their lines are whole ones, the rest is written as usual.
 TEST_F(Linear, OutputsDoNotDependOnWhereTheyLie) {
   const int64_t out = 80, in = 96, most = 70;

@@ -2,7 +2,8 @@
 //
 // Scores of M queries against a block's 16 tokens and sums of 16 elements of its values are the same product C[M, 16] (+)= A[M, k] · B[k, 16]:
 // keys lie transposed in the cache, and both come out of it as f32 into a buffer that stays in the L1 cache for all queries
-// of the task. M queries share each load of B; a sum over k is one chain of fused multiply-adds, the same for every M.
+// of the task. M queries share each load of B and up to four such products each load of A; a sum over k is one chain of fused multiply-adds, the same
+// for every tile.
 #pragma once
 
 #include <algorithm>
@@ -12,62 +13,81 @@
 
 namespace pagemill::ops {
 
-/// C[M, 16] = A[M, k] · B[k, 16] (+ C where `accumulate`). Strides in elements.
-template <class V, int M>
-inline void product_tile(const float* a, int64_t lda, const float* b, int64_t ldb, int64_t k, float* c, int64_t ldc, bool accumulate) {
-  constexpr int kParts = kTileColumns / V::kFloats;
-  typename V::F sums[M][kParts];
+/// Up to 16 · kWide columns of C = A[M, k] · B (+ C where `accumulate`): columns 16p … of B lie `part` elements behind the 16 before them. Other strides in
+/// elements too.
+struct Product {
+  const float* a;
+  int64_t lda;
+  const float* b;
+  int64_t ldb, part;
+  int64_t k;
+  float* c;
+  int64_t ldc;
+  bool accumulate;
+};
+
+/// C's rows [row, row + M), Vectors vectors of columns.
+template <class V, int M, int Vectors>
+inline void product_tile(const Product& from, int64_t row) {
+  constexpr int kOfPart = kTileColumns / V::kFloats;
+  const float* a = from.a + row * from.lda;
+  float* const c = from.c + row * from.ldc;
+  typename V::F sums[M][Vectors];
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 16
-    for (int part = 0; part < kParts; ++part) sums[m][part] = accumulate ? V::load(c + m * ldc + part * V::kFloats) : V::set(0);
-  for (int64_t i = 0; i < k; ++i) {
-    typename V::F row[kParts];
+    for (int v = 0; v < Vectors; ++v) sums[m][v] = from.accumulate ? V::load(c + m * from.ldc + v * V::kFloats) : V::set(0);
+  const float* b = from.b;
+  for (int64_t i = 0; i < from.k; ++i, ++a, b += from.ldb) {
+    typename V::F columns[Vectors];
 #pragma GCC unroll 16
-    for (int part = 0; part < kParts; ++part) row[part] = V::load(b + i * ldb + part * V::kFloats);
+    for (int v = 0; v < Vectors; ++v) columns[v] = V::load(b + v / kOfPart * from.part + v % kOfPart * V::kFloats);
 #pragma GCC unroll 16
     for (int m = 0; m < M; ++m) {
-      const typename V::F factor = V::set(a[m * lda + i]);
+      const typename V::F factor = V::set(a[m * from.lda]);
 #pragma GCC unroll 16
-      for (int part = 0; part < kParts; ++part) sums[m][part] = V::fma(factor, row[part], sums[m][part]);
+      for (int v = 0; v < Vectors; ++v) sums[m][v] = V::fma(factor, columns[v], sums[m][v]);
     }
   }
 #pragma GCC unroll 16
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 16
-    for (int part = 0; part < kParts; ++part) V::store(c + m * ldc + part * V::kFloats, sums[m][part]);
+    for (int v = 0; v < Vectors; ++v) V::store(c + m * from.ldc + v * V::kFloats, sums[m][v]);
 }
 
-/// All of C's rows, as many at a time as the registers hold. Rows are cut as evenly as possible: 7 as 4 + 3, not 6 + 1.
-template <class V>
-inline void product(int32_t rows, const float* a, int64_t lda, const float* b, int64_t ldb, int64_t k, float* c, int64_t ldc, bool accumulate) {
-  constexpr int32_t kRows = V::kAccumulators * V::kFloats / kTileColumns < 1 ? 1 : V::kAccumulators * V::kFloats / kTileColumns;
-  static_assert(kRows <= 12);
+/// All of C's rows, six at a time at most, cut as evenly as possible: 7 as 4 + 3, not 6 + 1.
+template <class V, int Vectors>
+inline void product_rows(int32_t rows, const Product& from) {
+  constexpr int32_t kRows = 6;
   for (int32_t row = 0; row < rows;) {
     const int32_t tiles = (rows - row + kRows - 1) / kRows, count = (rows - row + tiles - 1) / tiles;
-    const float* from = a + row * lda;
-    float* to = c + row * ldc;
     switch (count) {
-      case 1: product_tile<V, 1>(from, lda, b, ldb, k, to, ldc, accumulate); break;
-      case 2: product_tile<V, 2>(from, lda, b, ldb, k, to, ldc, accumulate); break;
-      case 3: product_tile<V, 3>(from, lda, b, ldb, k, to, ldc, accumulate); break;
-      case 4: product_tile<V, 4>(from, lda, b, ldb, k, to, ldc, accumulate); break;
-      case 5: product_tile<V, 5>(from, lda, b, ldb, k, to, ldc, accumulate); break;
-      case 6: product_tile<V, 6>(from, lda, b, ldb, k, to, ldc, accumulate); break;
-      default:
-        if constexpr (kRows > 6) {
-          switch (count) {
-            case 7: product_tile<V, 7>(from, lda, b, ldb, k, to, ldc, accumulate); break;
-            case 8: product_tile<V, 8>(from, lda, b, ldb, k, to, ldc, accumulate); break;
-            case 9: product_tile<V, 9>(from, lda, b, ldb, k, to, ldc, accumulate); break;
-            case 10: product_tile<V, 10>(from, lda, b, ldb, k, to, ldc, accumulate); break;
-            case 11: product_tile<V, 11>(from, lda, b, ldb, k, to, ldc, accumulate); break;
-            default: product_tile<V, 12>(from, lda, b, ldb, k, to, ldc, accumulate); break;
-          }
-        }
-        break;
+      case 1: product_tile<V, 1, Vectors>(from, row); break;
+      case 2: product_tile<V, 2, Vectors>(from, row); break;
+      case 3: product_tile<V, 3, Vectors>(from, row); break;
+      case 4: product_tile<V, 4, Vectors>(from, row); break;
+      case 5: product_tile<V, 5, Vectors>(from, row); break;
+      default: product_tile<V, kRows, Vectors>(from, row); break;
     }
     row += count;
+  }
+}
+
+/// All of C's rows and its first `parts` · 16 columns.
+template <class V>
+inline void product(int32_t rows, int64_t parts, Product from) {
+  constexpr int kOfPart = kTileColumns / V::kFloats, kWide = V::kProductVectors / kOfPart;
+  static_assert(kWide == 1 || kWide == 4);
+  while (parts > 0) {
+    const int64_t now = parts >= kWide ? kWide : parts >= 2 ? 2 : 1;
+    if constexpr (kWide == 4) {
+      if (now == 4) product_rows<V, 4 * kOfPart>(rows, from);
+      if (now == 2) product_rows<V, 2 * kOfPart>(rows, from);
+    }
+    if (now == 1) product_rows<V, kOfPart>(rows, from);
+    parts -= now;
+    from.b += now * from.part;
+    from.c += now * kTileColumns;
   }
 }
 
@@ -80,15 +100,16 @@ inline void widen(DType dtype, const uint16_t* from, int64_t n, float* to) {
     for (int64_t i = 0; i < n; i += V::kFloats) V::store(to + i, V::load_bf16(from + i));
 }
 
-/// A block's keys as [head_dim, kTileColumns] floats: in place where they lie so.
+/// A block's keys as [head_dim, kTileColumns] floats.
 template <class V>
-inline const float* keys_of(const SpanTask& task, const KvHeadBlock& block, float* buffer) {
+inline void keys_of(const SpanTask& task, const KvHeadBlock& block, float* buffer) {
   const DType dtype = task.pool->spec.dtype;
-  if (dtype == DType::f32) return reinterpret_cast<const float*>(block.keys);
-  if (dtype != DType::q8_0) {
-    widen<V>(dtype, reinterpret_cast<const uint16_t*>(block.keys), int64_t{task.head_dim} * kTileColumns, buffer);
-    return buffer;
+  const int64_t elements = int64_t{task.head_dim} * kTileColumns;
+  if (dtype == DType::f32) {
+    std::memcpy(buffer, block.keys, static_cast<size_t>(elements) * sizeof(float));
+    return;
   }
+  if (dtype != DType::q8_0) return widen<V>(dtype, reinterpret_cast<const uint16_t*>(block.keys), elements, buffer);
   const auto* codes = reinterpret_cast<const int8_t*>(block.keys);
   for (int32_t part = 0; part < task.head_dim / kKvScaleElems; ++part) {
     float scales[kTileColumns];
@@ -98,7 +119,6 @@ inline const float* keys_of(const SpanTask& task, const KvHeadBlock& block, floa
       for (int32_t t = 0; t < kTileColumns; t += V::kFloats) V::store(buffer + at + t, V::mul(V::load_i8(codes + at + t), V::load(scales + t)));
     }
   }
-  return buffer;
 }
 
 /// A block's first `tokens` values as floats, [tokens, padded_dim], elements past head_dim 0.
@@ -138,7 +158,7 @@ inline void soften(float* scores, int32_t first, int32_t last, int32_t end, floa
   const float highest = V::highest(max);
   typename V::F sum = V::set(0);
   for (int32_t t = 0; t < end; t += V::kFloats) {
-    const typename V::F weight = exp2<V>(V::sub(V::load(scores + t), V::set(highest)));
+    const typename V::F weight = V::exp2(V::sub(V::load(scores + t), V::set(highest)));
     V::store(scores + t, weight);
     sum = V::add(sum, weight);
   }
@@ -148,15 +168,14 @@ inline void soften(float* scores, int32_t first, int32_t last, int32_t end, floa
 
 /// The parts of a task's scratch.
 struct SpanBuffers {
-  static constexpr int32_t kValueBlocks = 4;  // whose values become floats together: sums leave the registers once for 64 tokens
-  float* scores;                              // [queries, kSpanTokens]
-  float* keys;                                // [head_dim, kTileColumns]
-  float* values;                              // [kValueBlocks · kBlockTokens, padded_dim]
+  float* scores;  // [queries, kSpanTokens]
+  float* keys;    // [kSpanBlocksAtOnce, head_dim, kTileColumns]
+  float* values;  // [kSpanBlocksAtOnce · kBlockTokens, padded_dim]
   float* end;
 
   SpanBuffers(float* scratch, int32_t dim)
-      : scores(scratch), keys(scores + int64_t{kQueriesByTilesMax} * kSpanTokens), values(keys + int64_t{kTileColumns} * dim),
-        end(values + kValueBlocks * limits::kBlockTokens * padded_dim(dim)) {}
+      : scores(scratch), keys(scores + int64_t{kQueriesByTilesMax} * kSpanTokens), values(keys + int64_t{kSpanBlocksAtOnce} * kTileColumns * dim),
+        end(values + int64_t{kSpanBlocksAtOnce} * limits::kBlockTokens * padded_dim(dim)) {}
 };
 
 /// What of its span a task sees.
@@ -204,19 +223,22 @@ void attend_span(const SpanTask& task, AttentionState state) {
   const SpanBuffers buffers(task.scratch, dim);
   const SpanBlocks blocks(task);
 
-  for (int32_t block = blocks.first; block < blocks.end; ++block) {
-    const float* from = keys_of<V>(task, blocks.head_block(task, block), buffers.keys);
-    product<V>(task.queries, task.query, dim, from, kTileColumns, dim, buffers.scores + block * kTileColumns, kSpanTokens, false);
+  const int64_t block_keys = int64_t{dim} * kTileColumns;
+  for (int32_t block = blocks.first; block < blocks.end; block += kSpanBlocksAtOnce) {
+    const int32_t count = std::min(kSpanBlocksAtOnce, blocks.end - block);
+    for (int32_t i = 0; i < count; ++i) keys_of<V>(task, blocks.head_block(task, block + i), buffers.keys + i * block_keys);
+    product<V>(task.queries, count, {.a = task.query, .lda = dim, .b = buffers.keys, .ldb = kTileColumns, .part = block_keys, .k = dim,
+                                     .c = buffers.scores + block * kTileColumns, .ldc = kSpanTokens, .accumulate = false});
   }
   soften_all<V>(task, blocks, buffers.scores, state);
   bool begun = false;
-  for (int32_t block = blocks.first; block < blocks.end; block += SpanBuffers::kValueBlocks) {
+  for (int32_t block = blocks.first; block < blocks.end; block += kSpanBlocksAtOnce) {
     // Only what the task's own sequence has stored: behind it lies what others left.
-    const int32_t count = std::min(SpanBuffers::kValueBlocks * limits::kBlockTokens, blocks.tokens - block * limits::kBlockTokens);
+    const int32_t count = std::min(kSpanBlocksAtOnce * limits::kBlockTokens, blocks.tokens - block * limits::kBlockTokens);
     for (int32_t t = 0; t < count; t += limits::kBlockTokens)
       values_of<V>(task, blocks.head_block(task, block + t / limits::kBlockTokens), std::min(count - t, limits::kBlockTokens), buffers.values + t * padded);
-    for (int64_t column = 0; column < padded; column += kTileColumns)
-      product<V>(task.queries, buffers.scores + block * kTileColumns, kSpanTokens, buffers.values + column, padded, count, state.out + column, padded, begun);
+    product<V>(task.queries, padded / kTileColumns, {.a = buffers.scores + block * kTileColumns, .lda = kSpanTokens, .b = buffers.values, .ldb = padded, .part = kTileColumns,
+                                                     .k = count, .c = state.out, .ldc = padded, .accumulate = begun});
     begun = true;
   }
 }

@@ -21,6 +21,8 @@ namespace pagemill {
 inline constexpr int32_t kSpanTokens = 256;
 /// Query vectors that one task works on at once, at most; by tiles, where what is made of keys and values costs more, they serve more.
 inline constexpr int32_t kQueriesMax = 48, kQueriesByTilesMax = 96;
+/// Blocks of a span whose keys, and values, become f32 together: a tile of products is 64 tokens wide, and sums of values leave the registers once for 64.
+inline constexpr int32_t kSpanBlocksAtOnce = 4;
 /// Columns of the products inside attention: the tokens of a block, and elements of a value.
 inline constexpr int32_t kTileColumns = limits::kBlockTokens;
 
@@ -46,9 +48,9 @@ struct SpanTask {
   const float* query;                  // [queries, head_dim], multiplied by scale · log2 e
   float* scratch;                      // [span_scratch_floats]
 };
-/// attend_span's: scores, a block's keys, four blocks' values. attend_span_by_tiles' beside them, of 16 bits each: queries and keys twice, weights, values.
+/// attend_span's: scores, some blocks' keys and values. attend_span_by_tiles' beside them, of 16 bits each: queries and keys twice, weights, values.
 constexpr int64_t span_scratch_floats(int32_t head_dim) {
-  return int64_t{kQueriesByTilesMax} * kSpanTokens + int64_t{kTileColumns} * head_dim + int64_t{4} * kTileColumns * padded_dim(head_dim) +
+  return int64_t{kQueriesByTilesMax} * kSpanTokens + int64_t{kSpanBlocksAtOnce} * kTileColumns * (head_dim + padded_dim(head_dim)) +
          int64_t{kQueriesByTilesMax + kTileColumns} * head_dim + (kQueriesByTilesMax + padded_dim(head_dim)) * kSpanTokens / 2;
 }
 

@@ -155,8 +155,8 @@ void attend_span_by_tiles(const SpanTask& task, AttentionState state) {
   };
   configure<T>(kSetQueries);
   for (int32_t block = blocks.first; block < blocks.end; ++block) {
-    const float* keys = keys_of<V>(task, blocks.head_block(task, block), buffers.keys);
-    round_columns<V, T>(keys, kTileColumns, dim / 2, scratch.keys[0], scratch.keys[1]);
+    keys_of<V>(task, blocks.head_block(task, block), buffers.keys);
+    round_columns<V, T>(buffers.keys, kTileColumns, dim / 2, scratch.keys[0], scratch.keys[1]);
     for_sets([&](int32_t first, int32_t tiles) {
       const auto score = tiles == 1 ? &score_block<T, 1> : tiles == 2 ? &score_block<T, 2> : &score_block<T, 3>;
       score(scratch, dim, first, rows, buffers.scores + block * kTileColumns);
