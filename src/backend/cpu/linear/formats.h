@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <utility>
 
+#include "backend/cpu/linear/quantized_rows.h"
 #include "base/dtype.h"
 #include "base/quant_blocks.h"
 
@@ -179,6 +180,19 @@ constexpr auto kind_of() {
 }
 template <class V, class Fmt>
 using KindOf = decltype(kind_of<V, Fmt>());
+
+/// The kind of a panel's codes, which unpacking raises to the zero point kPanelZero.
+template <class K>
+struct PanelKind {
+  using Type = K;
+};
+template <bool HasM, bool HasMins, bool Halves, int Zero>
+  requires(Zero != 0)
+struct PanelKind<Kind<0, false, Halves, HasM, false, HasMins, Zero>> {
+  using Type = Kind<0, false, Halves, HasM, false, HasMins, kPanelZero>;
+};
+template <class V, class Fmt>
+using PanelKindOf = typename PanelKind<KindOf<V, Fmt>>::Type;
 
 /// The scales of one block of one group as operands. value · x summed over the block is
 ///   whole:  s · x.scale · Σ code·x + m · x.scaled_sum

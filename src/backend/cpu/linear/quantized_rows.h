@@ -17,6 +17,9 @@ namespace pagemill {
 inline constexpr float kWhole = 12582912;
 inline constexpr int32_t kWholeBits = 0x4b400000;
 
+/// The zero point that codes of all types with one have in a panel for vpdpbusd, so that rows can hold what their sums begin with.
+inline constexpr int kPanelZero = 128;
+
 /// 32 elements: x[i] ≈ scale · q[i], with scale = max |x| / 127 and q in [-127, 127], never -128.
 struct QuantBlock {
   int8_t q[32];
@@ -24,8 +27,9 @@ struct QuantBlock {
   float whole_scale;    // kWhole · scale
   float scaled_sum;     // scale · Σ q: what a weight's offset is multiplied with
   int16_t half_sum[2];  // Σ q of elements 0–15 and 16–31
+  int32_t first_sum;    // - kPanelZero · Σ q, above kWholeBits where V::kWholeSums: what sums by vpdpbusd of codes with that zero point begin with
 };
-static_assert(sizeof(QuantBlock) == 48);
+static_assert(sizeof(QuantBlock) == 52);
 
 class QuantizedRows {
  public:

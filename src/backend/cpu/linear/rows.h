@@ -42,6 +42,7 @@ void quantize_some(const float* x, QuantBlock* to, int64_t stride) {
     to->scaled_sum = scales[b] * static_cast<float>(sums[0] + sums[1]);
     to->half_sum[0] = static_cast<int16_t>(sums[0]);
     to->half_sum[1] = static_cast<int16_t>(sums[1]);
+    to->first_sum = (V::kWholeSums ? kWholeBits : 0) - kPanelZero * (sums[0] + sums[1]);
     to += stride;
   });
 }

@@ -27,6 +27,7 @@ template <class V, class K, int J>
 PM_INLINE inline typename V::I first_sum(const QuantBlock& x) {
   const auto begin = V::set32(V::kWholeSums && !K::halves ? kWholeBits : 0);
   if constexpr (K::zero == 0) return begin;
+  if constexpr (K::zero == kPanelZero && !K::halves) return V::broadcast(&x.first_sum);
   // half_sum is a pair of 16-bit numbers; a half takes its own.
   constexpr uint32_t minus = static_cast<uint16_t>(-K::zero), pair = !K::halves ? minus | minus << 16 : J == 0 ? minus : minus << 16;
   return V::add_dot16(begin, V::broadcast(x.half_sum), V::set32(static_cast<int>(pair)));
@@ -196,14 +197,19 @@ constexpr size_t panel_block_bytes() {
 template <class V, class Fmt>
 void unpack(const std::byte* group, int64_t in, int64_t begin, int64_t count, std::byte* panel) {
   using L = Layout<V, Fmt>;
+  constexpr int kRaised = PanelKindOf<V, Fmt>::zero - KindOf<V, Fmt>::zero;
   const std::byte* q = group + L::header_bytes(in) + static_cast<size_t>(begin) * L::kBlockBytes;
   for (int64_t block = begin; block < begin + count; ++block) {
     BlockScales<V, KindOf<V, Fmt>> scales;
     load_scales<V, Fmt>(group, block, scales);
-    unroll<8>([&](auto j) PM_INLINE { V::store(panel + j * 4 * V::kLanes, PackedQuads<V, Fmt::bits>::template quad<j>(q)); });
+    unroll<8>([&](auto j) PM_INLINE {
+      auto quad = PackedQuads<V, Fmt::bits>::template quad<j>(q);
+      if constexpr (kRaised != 0) quad = V::add16(quad, V::set8(kRaised));  // bytes stay below 256
+      V::store(panel + j * 4 * V::kLanes, quad);
+    });
     scales.to_panel(panel + 8 * 4 * V::kLanes);
     q += L::kBlockBytes;
-    panel += panel_block_bytes<V, KindOf<V, Fmt>>();
+    panel += panel_block_bytes<V, PanelKindOf<V, Fmt>>();
   }
 }
 
