@@ -41,7 +41,7 @@ void bf16_dequantize(const std::byte* group, int lane, int64_t in, float* row) {
 
 /// FloatKernels::round.
 template <class B>
-void round_tiles(const float* x, int64_t x_stride, int64_t rows, int64_t padded, int64_t cols, std::byte* to, int64_t stride) {
+void round_tiles(const float* x, int64_t x_stride, int64_t rows, int64_t padded, int64_t cols, std::byte* to, int64_t stride, bool streamed) {
   constexpr int64_t kCols = RoundedRows::kTileCols;
   for (; cols > 0; cols -= kCols, x += kCols, to += stride * static_cast<int64_t>(RoundedRows::kTileBytes)) {
     const int64_t count = cols < kCols ? cols : kCols;
@@ -52,8 +52,8 @@ void round_tiles(const float* x, int64_t x_stride, int64_t rows, int64_t padded,
         if (row < rows) std::memcpy(last, from, static_cast<size_t>(count) * sizeof(float));
         from = last;
       }
-      B::round_bf16(from, to + row * 64);
-      B::round_bf16(from + 16, to + row * 64 + 32);
+      if (streamed) B::template round_row<true>(from, to + row * 64);
+      else B::template round_row<false>(from, to + row * 64);
     }
   }
 }

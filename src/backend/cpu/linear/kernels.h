@@ -92,8 +92,8 @@ struct FloatKernels {
 
   // Where an ISA multiplies the type with rows of bf16 (RoundedRows), instead of multiply:
   /// Rounds x [rows, cols] of one row tile: into tiles along k, `stride` tiles apart, from their row `to` on. Rows past those up to `padded` become
-  /// zeros, as do elements past the end that the last tile has room for.
-  void (*round)(const float* x, int64_t x_stride, int64_t rows, int64_t padded, int64_t cols, std::byte* to, int64_t stride) = nullptr;
+  /// zeros, as do elements past the end that the last tile has room for. streamed: past the caches; others see it after stream_fence().
+  void (*round)(const float* x, int64_t x_stride, int64_t rows, int64_t padded, int64_t cols, std::byte* to, int64_t stride, bool streamed) = nullptr;
   /// The products of `steps` tiles along k, from `weights` and `x` on (RoundedRows: one piece of neighbouring pairs of row tiles):
   /// sums[row · kFloatLanes + lane] = or, with `add`, += them. From 16 rows on the sums have room for whole tiles of rows.
   void (*multiply_rounded)(const std::byte* weights, int64_t steps, bool add, const std::byte* x, int64_t rows, const NextWeights& next,

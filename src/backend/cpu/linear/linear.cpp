@@ -464,6 +464,7 @@ void round_part(const LinearKernels& kernels, const float* x, int64_t x_stride, 
   PM_CHECK(round != nullptr, "{} has no products by tiles", to_string(kernels.isa));
   constexpr int64_t kRows = RoundedRows::kTileRows, kCols = RoundedRows::kTileCols, kRowBytes = kCols * 2;
   const int64_t piece = RoundedRows::piece_tiles(to.cols()), row_end = row + rows, col_end = col + cols;
+  const bool streamed = to.rows() >= kStreamedRows;
   for (int64_t count; row < row_end; row += count, x += count * x_stride) {
     const int64_t row_tile = row / kRows, within = row % kRows;
     count = std::min(kRows - within, row_end - row);
@@ -472,9 +473,10 @@ void round_part(const LinearKernels& kernels, const float* x, int64_t x_stride, 
     for (int64_t at = col, end; at < col_end; at = end) {
       const int64_t tile = at / kCols;
       end = std::min(col_end, (tile / piece + 1) * piece * kCols);
-      round(x + at - col, x_stride, count, padded, end - at, to.tile(row_tile, tile) + within * kRowBytes, to.stride(row_tile));
+      round(x + at - col, x_stride, count, padded, end - at, to.tile(row_tile, tile) + within * kRowBytes, to.stride(row_tile), streamed);
     }
   }
+  if (streamed) stream_fence();
 }
 
 void round_rows(ComputePool& pool, const LinearKernels& kernels, const float* x, int64_t x_stride, const RoundedRows& to) {

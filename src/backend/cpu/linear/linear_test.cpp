@@ -20,6 +20,20 @@ constexpr DType kTypes[] = {DType::f32,  DType::f16,  DType::bf16, DType::q4_0, 
 using Floats = std::vector<float>;
 using Bytes = std::vector<std::byte>;
 
+/// Where rows' forms lie.
+template <class T>
+struct LineAllocator {
+  using value_type = T;
+  LineAllocator() = default;
+  template <class U>
+  explicit LineAllocator(const LineAllocator<U>&) {}
+  T* allocate(size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{64})); }
+  void deallocate(T* at, size_t) { ::operator delete(at, std::align_val_t{64}); }
+  bool operator==(const LineAllocator&) const { return true; }
+};
+using Lines = std::vector<std::byte, LineAllocator<std::byte>>;
+
+
 struct Field {
   int at;
   float smallest, largest;
@@ -92,7 +106,7 @@ struct Input {
       for (int64_t row = 0; row < rows; row += 16)
         for (int64_t tile = 0; tile < RoundedRows::col_tiles(cols); ++tile)
           bf16.round(floats.data() + row * cols + tile * 32, cols, std::min<int64_t>(16, rows - row), std::min<int64_t>(16, rows),
-                     std::min<int64_t>(32, cols - tile * 32), x.rounded.tile(row / 16, tile), x.rounded.stride(row / 16));
+                     std::min<int64_t>(32, cols - tile * 32), x.rounded.tile(row / 16, tile), x.rounded.stride(row / 16), false);
     }
     if (cols % 32 != 0) return;
     memory.resize(QuantizedRows::bytes(rows, cols));
@@ -101,7 +115,7 @@ struct Input {
       kernels.quantize(floats.data() + row * cols, cols / 32, x.quantized.block(row, 0), x.quantized.stride(row));
   }
   Floats floats;
-  Bytes memory, rounded_memory;
+  Lines memory, rounded_memory;
   LinearInput x;
 };
 
@@ -460,7 +474,7 @@ TEST_F(Linear, RowsRoundedAsAPhaseEqualThoseOfOneTask) {
     for (const int64_t in : {32, 40, 4104}) {
       for (const int64_t rows : {1, 3, 16, 37}) {
         const Input expected(random_rows(rows, in, 2), rows, in, *kernels);
-        Bytes memory(expected.rounded_memory.size(), std::byte{0xff});
+        Lines memory(expected.rounded_memory.size(), std::byte{0xff});
         round_rows(pool_, *kernels, expected.floats.data(), in, RoundedRows(memory.data(), rows, in));
         EXPECT_EQ(memory, expected.rounded_memory) << rows << " rows of " << in;
       }
@@ -475,7 +489,7 @@ TEST_F(Linear, RowsRoundedInPartsEqualThoseOfAPhase) {
     for (const int64_t in : {32, 40, 544, 4104}) {
       for (const int64_t rows : {1, 3, 16, 37, 50}) {
         const Input expected(random_rows(rows, in, 2), rows, in, kernels);
-        Bytes memory(expected.rounded_memory.size(), std::byte{0xff});
+        Lines memory(expected.rounded_memory.size(), std::byte{0xff});
         const RoundedRows to(memory.data(), rows, in);
         for (int64_t row = 0, count; row < rows; row += count) {
           count = std::min(rows - row, 1 + static_cast<int64_t>(random.below(20)));
@@ -665,7 +679,7 @@ TEST_F(Linear, GatedProductEqualsItsParts) {
       const auto up = pack(up_type, random_matrix(up_type, ffn, in, 3), ffn, in, *kernels);
       const Floats g = multiply(input, *gate), u = multiply(input, *up);
       Floats got(g.size());
-      Bytes memory(ffn % 32 == 0 ? QuantizedRows::bytes(rows, ffn) : 0), rounded_memory(rounds(*kernels, DType::bf16) ? RoundedRows::bytes(rows, ffn) : 0, std::byte{0xff});
+      Lines memory(ffn % 32 == 0 ? QuantizedRows::bytes(rows, ffn) : 0), rounded_memory(rounds(*kernels, DType::bf16) ? RoundedRows::bytes(rows, ffn) : 0, std::byte{0xff});
       GatedOut out{.floats = got.data(), .floats_stride = ffn, .quantized = {}, .rounded = {}};
       if (!memory.empty()) out.quantized = QuantizedRows(memory.data(), rows, ffn);
       if (!rounded_memory.empty()) out.rounded = RoundedRows(rounded_memory.data(), rows, ffn);
@@ -765,7 +779,7 @@ TEST(QuantizeRows, ManyRowsEqualOneAtATime) {
   const int64_t rows = 19, cols = 4864;
   const Floats x = random_rows(rows, cols, 1);
   const Input expected(x, rows, cols, linear_kernels(best_isa()));
-  Bytes memory(QuantizedRows::bytes(rows, cols));
+  Lines memory(QuantizedRows::bytes(rows, cols));
   quantize_rows(pool, linear_kernels(best_isa()), x.data(), cols, QuantizedRows(memory.data(), rows, cols));
   EXPECT_EQ(memory, expected.memory);
 }

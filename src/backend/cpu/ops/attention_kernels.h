@@ -146,10 +146,10 @@ inline void values_of(const SpanTask& task, const KvHeadBlock& block, int32_t to
   }
 }
 
-/// Turns one query's scores of a span into weights: 2^(score − max) for positions [first, last), 0 for the others up to `end`,
-/// a multiple of kTileColumns. Zeros change no sum, so a query's result does not depend on how far its neighbours see.
-template <class V>
-inline void soften(float* scores, int32_t first, int32_t last, int32_t end, float& max_out, float& sum_out) {
+/// What one query's scores of a span are as weights: 2^(score − max) for positions [first, last), 0 for the others up to `end`, a multiple of kTileColumns.
+/// Zeros change no sum, so a query's result does not depend on how far its neighbours see. write(t, weights) takes those of positions t … t + 15.
+template <class V, class Write>
+inline void soften(float* scores, int32_t first, int32_t last, int32_t end, float& max_out, float& sum_out, Write&& write) {
   constexpr float kNothing = -std::numeric_limits<float>::infinity();
   std::fill(scores, scores + first, kNothing);
   std::fill(scores + last, scores + end, kNothing);
@@ -157,10 +157,14 @@ inline void soften(float* scores, int32_t first, int32_t last, int32_t end, floa
   for (int32_t t = 0; t < end; t += V::kFloats) max = V::max(max, V::load(scores + t));
   const float highest = V::highest(max);
   typename V::F sum = V::set(0);
-  for (int32_t t = 0; t < end; t += V::kFloats) {
-    const typename V::F weight = V::exp2(V::sub(V::load(scores + t), V::set(highest)));
-    V::store(scores + t, weight);
-    sum = V::add(sum, weight);
+  for (int32_t t = 0; t < end; t += kTileColumns) {
+    float weights[kTileColumns];
+    for (int32_t i = 0; i < kTileColumns; i += V::kFloats) {
+      const typename V::F weight = V::exp2(V::sub(V::load(scores + t + i), V::set(highest)));
+      V::store(weights + i, weight);
+      sum = V::add(sum, weight);
+    }
+    write(t, weights);
   }
   max_out = highest;
   sum_out = V::sum(sum);
@@ -201,15 +205,17 @@ struct SpanBlocks {
   KvHeadBlock head_block(const SpanTask& task, int32_t block) const { return task.pool->head_block(task.layer, table[block], task.kv_head); }
 };
 
-/// All queries' scores become weights.
-template <class V>
-inline void soften_all(const SpanTask& task, const SpanBlocks& blocks, float* scores, AttentionState state) {
+/// All queries' scores as weights: write(query, t, weights) for each 16 positions.
+template <class V, class Write>
+inline void soften_all(const SpanTask& task, const SpanBlocks& blocks, float* scores, AttentionState state, Write&& write) {
   for (int32_t query = 0; query < task.queries; ++query) {
     const int32_t first = blocks.first_of(task, query), last = blocks.last_of(task, query);
     if (first < last) {
-      soften<V>(scores + int64_t{query} * kSpanTokens, first, last, blocks.end * kTileColumns, state.max[query], state.sum[query]);
+      soften<V>(scores + int64_t{query} * kSpanTokens, first, last, blocks.end * kTileColumns, state.max[query], state.sum[query],
+                [&](int32_t t, const float* weights) { write(query, t, weights); });
     } else {
-      std::fill_n(scores + int64_t{query} * kSpanTokens, blocks.end * kTileColumns, 0.0f);
+      constexpr float kZeros[kTileColumns] = {};
+      for (int32_t t = 0; t < blocks.end * kTileColumns; t += kTileColumns) write(query, t, kZeros);
       state.max[query] = -std::numeric_limits<float>::infinity();
       state.sum[query] = 0;
     }
@@ -230,7 +236,9 @@ void attend_span(const SpanTask& task, AttentionState state) {
     product<V>(task.queries, count, {.a = task.query, .lda = dim, .b = buffers.keys, .ldb = kTileColumns, .part = block_keys, .k = dim,
                                      .c = buffers.scores + block * kTileColumns, .ldc = kSpanTokens, .accumulate = false});
   }
-  soften_all<V>(task, blocks, buffers.scores, state);
+  soften_all<V>(task, blocks, buffers.scores, state, [&](int32_t query, int32_t t, const float* weights) {
+    std::memcpy(buffers.scores + int64_t{query} * kSpanTokens + t, weights, kTileColumns * sizeof(float));
+  });
   bool begun = false;
   for (int32_t block = blocks.first; block < blocks.end; block += kSpanBlocksAtOnce) {
     // Only what the task's own sequence has stored: behind it lies what others left.

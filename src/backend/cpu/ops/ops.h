@@ -20,7 +20,7 @@ namespace pagemill {
 /// order, whoever computes which span: so its value depends on its own context alone.
 inline constexpr int32_t kSpanTokens = 256;
 /// Query vectors that one task works on at once, at most; by tiles, where what is made of keys and values costs more, they serve more.
-inline constexpr int32_t kQueriesMax = 48, kQueriesByTilesMax = 96;
+inline constexpr int32_t kQueriesMax = 48, kQueriesByTilesMax = 192;
 /// Blocks of a span whose keys, and values, become f32 together: a tile of products is 64 tokens wide, and sums of values leave the registers once for 64.
 inline constexpr int32_t kSpanBlocksAtOnce = 4;
 /// Columns of the products inside attention: the tokens of a block, and elements of a value.

@@ -162,15 +162,11 @@ void attend_span_by_tiles(const SpanTask& task, AttentionState state) {
       score(scratch, dim, first, rows, buffers.scores + block * kTileColumns);
     });
   }
-  soften_all<V>(task, blocks, buffers.scores, state);
+  soften_all<V>(task, blocks, buffers.scores, state, [&](int32_t query, int32_t t, const float* weights) { T::round_bf16(weights, scratch.weights + (int64_t{query} * kSpanTokens + t) * 2); });
 
   const int32_t first_step = blocks.first / 2, end_step = (blocks.end + 1) / 2;
-  for (int32_t query = 0; query < queries; ++query) {
-    std::byte* const to = scratch.weights + int64_t{query} * kSpanTokens * 2;
-    const float* from = buffers.scores + int64_t{query} * kSpanTokens;
-    for (int32_t t = first_step * kStepElems; t < blocks.end * kTileColumns; t += 16) T::round_bf16(from + t, to + t * 2);
-    if (blocks.end % 2 != 0) std::memset(to + blocks.end * kTileColumns * 2, 0, kTileColumns * 2);
-  }
+  if (blocks.end % 2 != 0)
+    for (int32_t query = 0; query < queries; ++query) std::memset(scratch.weights + (int64_t{query} * kSpanTokens + blocks.end * kTileColumns) * 2, 0, kTileColumns * 2);
   for (int32_t block = 2 * first_step; block < 2 * end_step; ++block) {
     // Half of a step's tiles. Only what the task's own sequence has stored: behind it lies what others left.
     const int32_t count = block < blocks.first ? 0 : std::clamp(blocks.tokens - block * limits::kBlockTokens, 0, limits::kBlockTokens);

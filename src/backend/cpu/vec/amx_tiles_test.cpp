@@ -259,6 +259,10 @@ TEST_F(AmxInstructions, DoWhatThePlainTilesDo) {
 
 struct InstructionTiles : vec::AmxTiles {
   static void round_bf16(const float* x, void* to) { vec::PlainTiles::round_bf16(x, to); }
+  template <bool Streamed>
+  static void round_row(const float* x, void* to) {
+    vec::PlainTiles::round_row<Streamed>(x, to);
+  }
   template <class F>
   static void round_pairs(const F& even, const F& odd, void* to) {
     vec::PlainTiles::round_pairs(even, odd, to);

@@ -25,6 +25,10 @@ struct PlainBf16 {
   static void round_bf16(const float* x, void* to) {
     for (int i = 0; i < 16; ++i) round_one(x[i], to, i);
   }
+  template <bool>
+  static void round_row(const float* x, void* to) {
+    for (int i = 0; i < 32; ++i) round_one(x[i], to, i);
+  }
   template <class F>
   static void round_pairs(const F& even, const F& odd, void* to) {
     float values[2][16];

@@ -8,6 +8,7 @@
 //   T::dot_bf16<c, a, b>() the same with pairs, c in f32: per pair position (even, odd) a sum over k ascending, c += even + odd;
 //                          denormal numbers count as 0 (Intel SDM, TDPBF16PS)
 //   T::round_bf16(x, to)   16 f32 → bf16, to nearest even, denormal ones to 0
+//   T::round_row<streamed>(x, to)   32 likewise, a line; streamed: past the caches
 //   T::round_pairs(even, odd, to)   two vectors of 16 f32 → 16 pairs of bf16, rounded likewise
 //
 // PlainTiles (plain_tiles.h) is portable C++ and checks what the hardware would fault on; AmxTiles (amx_tiles.h) names the instructions.
