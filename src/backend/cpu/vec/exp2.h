@@ -1,8 +1,8 @@
 // 2^x of vectors of floats, for the vector types of linear/ (plain.h, avx2.h, avx512.h) and of ops/ (floats.h) alike.
 //
 // 2^r for the fraction r of x, in [0, 1], by the polynomial of degree 5 whose largest relative error is least among those with p(0) = 1 (8.3e-8;
-// Remez), times a power of two. The relative error is below 1.5e-7. 0 for −infinity and all x that give no normal number or 0 (with AVX-512, which has an
-// instruction for the power, a denormal number or 0); the largest power for greater x (with AVX-512, infinity).
+// Remez), times a power of two. The relative error is below 1.5e-7. Below −126 it is 0, above 127 it is 2^127; on AVX-512, which has an instruction for the
+// power, a denormal number or 0 there, and up to infinity.
 #pragma once
 
 #include <bit>
