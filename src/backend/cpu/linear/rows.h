@@ -54,12 +54,31 @@ void quantize(const float* x, int64_t blocks, QuantBlock* to, int64_t stride) {
   for (; block < blocks; ++block) quantize_some<V, 1>(x + 32 * block, to + block * stride, stride);
 }
 
+/// e^x to 2e-7 relative: 2^n · p(r), n = round(x / ln 2), |r| ≤ ln 2 / 2, p the Taylor polynomial of degree 7.
+template <class V>
+PM_INLINE inline typename V::F exp(typename V::F x) {
+  using F = typename V::F;
+  x = V::min(V::max(x, V::set_f(-87)), V::set_f(88));
+  const auto n = V::to_int(V::mul(x, V::set_f(1.44269504f)));
+  const F whole = V::to_float(n);
+  F r = V::fma(whole, V::set_f(-0.693145752f), x);  // ln 2 in two parts
+  r = V::fma(whole, V::set_f(-1.42860677e-6f), r);
+  F p = V::set_f(1.0f / 5040);
+  p = V::fma(p, r, V::set_f(1.0f / 720));
+  p = V::fma(p, r, V::set_f(1.0f / 120));
+  p = V::fma(p, r, V::set_f(1.0f / 24));
+  p = V::fma(p, r, V::set_f(1.0f / 6));
+  p = V::fma(p, r, V::set_f(0.5f));
+  p = V::fma(p, r, V::set_f(1));
+  p = V::fma(p, r, V::set_f(1));
+  return V::mul(p, V::as_float(V::template shift32_left<23>(V::add32(n, V::set32(127)))));
+}
+
 template <class V>
 void silu_mul(float* gate, const float* up, int64_t n) {
   for (int64_t i = 0; i < n; i += V::kLanes) {
     const auto g = V::load_f(gate + i);
-    // Bounded, so that what is divided by stays a number.
-    const auto denominator = V::add(V::set_f(1), V::exp2(V::min(V::mul(g, V::set_f(-1.44269504f)), V::set_f(126))));
+    const auto denominator = V::add(V::set_f(1), linear_detail::exp<V>(V::mul(g, V::set_f(-1))));
     V::store_f(gate + i, V::mul(V::div_fast(g, denominator), V::load_f(up + i)));
   }
 }

@@ -160,7 +160,7 @@ inline void soften(float* scores, int32_t first, int32_t last, int32_t end, floa
   for (int32_t t = 0; t < end; t += kTileColumns) {
     float weights[kTileColumns];
     for (int32_t i = 0; i < kTileColumns; i += V::kFloats) {
-      const typename V::F weight = V::exp2(V::sub(V::load(scores + t + i), V::set(highest)));
+      const typename V::F weight = exp2<V>(V::sub(V::load(scores + t + i), V::set(highest)));
       V::store(weights + i, weight);
       sum = V::add(sum, weight);
     }

@@ -8,7 +8,6 @@
 #include <cstdint>
 
 #include "backend/cpu/vec/block_codes.h"
-#include "backend/cpu/vec/exp2.h"
 
 namespace pagemill::vec {
 namespace {
@@ -77,7 +76,6 @@ struct Avx2 {
     const F odd = max(_mm256_unpacklo_ps(halves[2], halves[3]), _mm256_unpackhi_ps(halves[2], halves[3]));
     return max(_mm256_shuffle_ps(even, odd, 0x44), _mm256_shuffle_ps(even, odd, 0xee));
   }
-  static F exp2(F a) { return exp2_lanes(a); }
   static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
   static F to_float(I a) { return _mm256_cvtepi32_ps(a); }
   static I to_int(F a) { return _mm256_cvtps_epi32(a); }

@@ -8,7 +8,6 @@
 #include <cstdint>
 
 #include "backend/cpu/vec/block_codes.h"
-#include "backend/cpu/vec/exp2.h"
 
 namespace pagemill::vec {
 namespace {
@@ -91,7 +90,6 @@ struct Avx512 {
     const I order = _mm512_setr_epi32(0, 1, 8, 9, 4, 5, 12, 13, 0, 1, 8, 9, 4, 5, 12, 13);
     return _mm512_permutexvar_ps(order, max(pairs, _mm512_permute_ps(pairs, 0x4e)));
   }
-  static F exp2(F a) { return exp2_lanes(a); }
   static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static F to_float(I a) { return _mm512_cvtepi32_ps(a); }
   static I to_int(F a) { return _mm512_cvtps_epi32(a); }

@@ -11,7 +11,6 @@
 #include <cstdint>
 #include <cstring>
 
-#include "backend/cpu/vec/exp2.h"
 #include "base/dtype.h"
 
 namespace pagemill::vec {
@@ -172,9 +171,6 @@ struct Plain {
   /// Lane i of the first eight: the largest of a[i].
   static F max_of_each(const F (&a)[8]) {
     return map_f([&](int i) { return reduce_max(a[i % 8]); });
-  }
-  static F exp2(const F& a) {
-    return map_f([&](int i) { return exp2_lane(a.lane[i]); });
   }
   /// a · b + c
   static F fma(const F& a, const F& b, const F& c) {
