@@ -249,7 +249,7 @@ void CpuBackend::finish_tile(const AttentionCall& call, const QueryTile& tile, i
       matrices_.quantize(to, int64_t{heads} * dim / QuantizedRows::kBlock, quantized.block(r, first / QuantizedRows::kBlock), quantized.stride(r));
   }
   if (call.forms.rounded)
-    round_part(matrices_, row_of(call.out, tile.first_row) + first, call.out.cols, tile.rows, int64_t{heads} * dim, call.forms.rounded, tile.first_row, first);
+    round_part(pool_, matrices_, row_of(call.out, tile.first_row) + first, call.out.cols, tile.rows, int64_t{heads} * dim, call.forms.rounded, tile.first_row, first);
 }
 
 }  // namespace pagemill

@@ -33,7 +33,7 @@ void CpuBackend::write_rows(Matrix matrix, const RowForms& forms, int64_t begin,
     if (const QuantizedRows& to = forms.quantized) matrices_.quantize(row_of(matrix, row), to.blocks(), to.block(row, 0), to.stride(row));
     // bf16 rows of a tile lie side by side: they are made together, from the second-level cache.
     if (!forms.rounded || (row + 1 < end && (row + 1) % RoundedRows::kTileRows != 0)) continue;
-    round_part(matrices_, row_of(matrix, first), matrix.cols, row + 1 - first, matrix.cols, forms.rounded, first, 0);
+    round_part(pool_, matrices_, row_of(matrix, first), matrix.cols, row + 1 - first, matrix.cols, forms.rounded, first, 0);
     first = row + 1;
   }
 }

@@ -340,6 +340,8 @@ void for_units(const PhaseName& name, ComputePool& pool, LinearScratch& scratch,
 
 /// From so many rows of x on outputs go past the caches.
 constexpr int64_t kStreamedRows = 16;
+/// What all threads read, as the rows of products, costs more than it saves where more threads than these fetch it from memory.
+constexpr int kStreamReaders = 8;
 
 /// Where a part's sums go. Count: of its outputs, constant where it is kUnit.
 template <bool Streamed, class Count>
@@ -427,7 +429,7 @@ void linear_gated(ComputePool& pool, LinearScratch& scratch, const LinearInput& 
     if (out.quantized)
       for (int64_t row = rows.begin; row < rows.end; row += QuantizedRows::kTile)
         kernels.quantize(sums + (row - rows.begin) * kUnit, std::min(QuantizedRows::kTile, rows.end - row), out.quantized.block(row, unit), 1);
-    if (out.rounded) round_part(kernels, sums, kUnit, rows.count(), count, out.rounded, rows.begin, begin);
+    if (out.rounded) round_part(pool, kernels, sums, kUnit, rows.count(), count, out.rounded, rows.begin, begin);
   };
   for_units({"linear, gated", gate.in, 2 * gate.out}, pool, scratch, phase, [&](int64_t begin, int64_t end, Rows rows, const auto& after, Scratch& memory) {
     if (paired) {
@@ -458,13 +460,13 @@ void quantize_rows(ComputePool& pool, const LinearKernels& kernels, const float*
   });
 }
 
-void round_part(const LinearKernels& kernels, const float* x, int64_t x_stride, int64_t rows, int64_t cols, const RoundedRows& to, int64_t row,
+void round_part(const ComputePool& pool, const LinearKernels& kernels, const float* x, int64_t x_stride, int64_t rows, int64_t cols, const RoundedRows& to, int64_t row,
                 int64_t col) {
   const auto round = kernels.floats[static_cast<int>(DType::bf16)].round;
   PM_CHECK(round != nullptr, "{} has no products by tiles", to_string(kernels.isa));
   constexpr int64_t kRows = RoundedRows::kTileRows, kCols = RoundedRows::kTileCols, kRowBytes = kCols * 2;
   const int64_t piece = RoundedRows::piece_tiles(to.cols()), row_end = row + rows, col_end = col + cols;
-  const bool streamed = to.rows() >= kStreamedRows;
+  const bool streamed = to.rows() >= kStreamedRows && pool.threads() <= kStreamReaders;
   for (int64_t count; row < row_end; row += count, x += count * x_stride) {
     const int64_t row_tile = row / kRows, within = row % kRows;
     count = std::min(kRows - within, row_end - row);
@@ -486,7 +488,7 @@ void round_rows(ComputePool& pool, const LinearKernels& kernels, const float* x,
   pool.run_ranges({"round", to.cols()}, RoundedRows::row_tiles(to.rows()) * pieces, std::max<int64_t>(4, 16 / to.rows()), [&](int64_t begin, int64_t end, int) {
     for (int64_t item = begin; item < end; ++item) {
       const int64_t row = item / pieces * kRows, col = item % pieces * piece;
-      round_part(kernels, x + row * x_stride + col, x_stride, std::min(kRows, to.rows() - row), std::min(piece, to.cols() - col), to, row, col);
+      round_part(pool, kernels, x + row * x_stride + col, x_stride, std::min(kRows, to.rows() - row), std::min(piece, to.cols() - col), to, row, col);
     }
   });
 }

@@ -73,8 +73,9 @@ void quantize_rows(ComputePool& pool, const LinearKernels& kernels, const float*
 
 /// Rounds a part of a matrix, x [rows, cols], rows x_stride apart, for weights of a table with tiles: into `to` from `row` and `col` on. col and, where
 /// the part does not end with the rows, cols are multiples of 32. With the matrix's last row come the zeros that fill its tile up. For ops
-/// that make rows in cache: a tile's rows lie side by side, so many at once are better than one.
-void round_part(const LinearKernels& kernels, const float* x, int64_t x_stride, int64_t rows, int64_t cols, const RoundedRows& to, int64_t row,
+/// that make rows in cache: a tile's rows lie side by side, so many at once are better than one. The pool's threads will read them: many rows for few threads
+/// go past the caches.
+void round_part(const ComputePool& pool, const LinearKernels& kernels, const float* x, int64_t x_stride, int64_t rows, int64_t cols, const RoundedRows& to, int64_t row,
                 int64_t col);
 
 /// All of x [to.rows(), to.cols()], rows x_stride apart, as a phase of its own.

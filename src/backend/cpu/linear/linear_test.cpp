@@ -495,7 +495,7 @@ TEST_F(Linear, RowsRoundedInPartsEqualThoseOfAPhase) {
           count = std::min(rows - row, 1 + static_cast<int64_t>(random.below(20)));
           for (int64_t col = 0, width; col < in; col += width) {
             width = std::min(in - col, 32 * (1 + static_cast<int64_t>(random.below(40))));
-            round_part(kernels, expected.floats.data() + row * in + col, in, count, width, to, row, col);
+            round_part(pool_, kernels, expected.floats.data() + row * in + col, in, count, width, to, row, col);
           }
         }
         EXPECT_EQ(memory, expected.rounded_memory) << rows << " rows of " << in;
