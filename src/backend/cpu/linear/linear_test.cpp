@@ -33,7 +33,6 @@ struct LineAllocator {
 };
 using Lines = std::vector<std::byte, LineAllocator<std::byte>>;
 
-
 struct Field {
   int at;
   float smallest, largest;

@@ -13,8 +13,7 @@
 
 namespace pagemill::ops {
 
-/// Up to 16 · kWide columns of C = A[M, k] · B (+ C where `accumulate`): columns 16p … of B lie `part` elements behind the 16 before them. Other strides in
-/// elements too.
+/// C = A · B (+ C where `accumulate`), k long. B's columns lie in parts of 16: a part's rows ldb elements apart, the next part `part` elements on.
 struct Product {
   const float* a;
   int64_t lda;
