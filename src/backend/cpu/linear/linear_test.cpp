@@ -525,7 +525,7 @@ TEST_F(Linear, ManyUnitsInATaskEqualOneAlone) {
   }
 }
 
-// e^−x to some 1.5e-7, whose exponent is rounded once; where it would pass all bounds, it must stay a number that can be divided by.
+// e^−x to some 2e-7; where it would pass all bounds, it must stay a number that can be divided by.
 TEST_F(Linear, GateIsSiluOverItsWholeRange) {
   constexpr int64_t kN = 200 * 64;
   Floats gate(kN), up(kN, 1.0f);

@@ -25,6 +25,10 @@ struct Product {
   bool accumulate;
 };
 
+/// Parts that a tile takes side by side.
+template <class V>
+inline constexpr int32_t kPartsAtOnce = V::kProductVectors * V::kFloats / kTileColumns;
+
 /// C's rows [row, row + M), Vectors vectors of columns.
 template <class V, int M, int Vectors>
 inline void product_tile(const Product& from, int64_t row) {
@@ -75,8 +79,8 @@ inline void product_rows(int32_t rows, const Product& from) {
 /// All of C's rows and its first `parts` · 16 columns.
 template <class V>
 inline void product(int32_t rows, int64_t parts, Product from) {
-  constexpr int kOfPart = kTileColumns / V::kFloats, kWide = V::kProductVectors / kOfPart;
-  static_assert(kWide == 1 || kWide == 4);
+  constexpr int kOfPart = kTileColumns / V::kFloats, kWide = kPartsAtOnce<V>;
+  static_assert((kWide == 1 || kWide == 4) && kWide <= kSpanBlocksAtOnce);
   while (parts > 0) {
     const int64_t now = parts >= kWide ? kWide : parts >= 2 ? 2 : 1;
     if constexpr (kWide == 4) {
@@ -172,7 +176,7 @@ inline void soften(float* scores, int32_t first, int32_t last, int32_t end, floa
 /// The parts of a task's scratch.
 struct SpanBuffers {
   float* scores;  // [queries, kSpanTokens]
-  float* keys;    // [kSpanBlocksAtOnce, head_dim, kTileColumns]
+  float* keys;    // [up to kSpanBlocksAtOnce, head_dim, kTileColumns]
   float* values;  // [kSpanBlocksAtOnce · kBlockTokens, padded_dim]
   float* end;
 
@@ -229,8 +233,8 @@ void attend_span(const SpanTask& task, AttentionState state) {
   const SpanBlocks blocks(task);
 
   const int64_t block_keys = int64_t{dim} * kTileColumns;
-  for (int32_t block = blocks.first; block < blocks.end; block += kSpanBlocksAtOnce) {
-    const int32_t count = std::min(kSpanBlocksAtOnce, blocks.end - block);
+  for (int32_t block = blocks.first; block < blocks.end; block += kPartsAtOnce<V>) {
+    const int32_t count = std::min(kPartsAtOnce<V>, blocks.end - block);
     for (int32_t i = 0; i < count; ++i) keys_of<V>(task, blocks.head_block(task, block + i), buffers.keys + i * block_keys);
     product<V>(task.queries, count, {.a = task.query, .lda = dim, .b = buffers.keys, .ldb = kTileColumns, .part = block_keys, .k = dim,
                                      .c = buffers.scores + block * kTileColumns, .ldc = kSpanTokens, .accumulate = false});

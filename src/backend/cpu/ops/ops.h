@@ -21,7 +21,8 @@ namespace pagemill {
 inline constexpr int32_t kSpanTokens = 256;
 /// Query vectors that one task works on at once, at most; by tiles, where what is made of keys and values costs more, they serve more.
 inline constexpr int32_t kQueriesMax = 48, kQueriesByTilesMax = 192;
-/// Blocks of a span whose keys, and values, become f32 together: a tile of products is 64 tokens wide, and sums of values leave the registers once for 64.
+/// Blocks of a span whose values become f32 together, and keys at most (as many as a tile of products is wide): sums of values leave the registers once for
+/// 64 tokens.
 inline constexpr int32_t kSpanBlocksAtOnce = 4;
 /// Columns of the products inside attention: the tokens of a block, and elements of a value.
 inline constexpr int32_t kTileColumns = limits::kBlockTokens;
