@@ -17,7 +17,7 @@ namespace {
 constexpr float kLog2E = 1.44269504f;
 constexpr int64_t kTasksPerThread = 3;                        // fewer: spans become tasks
 constexpr int64_t kPartialFloats = int64_t{4} << 20;          // room for the spans' states, at least
-constexpr int64_t kLargeTasksPerThread = 4;                   // fewer: tasks by tiles are of half the size, so that threads end together
+constexpr int64_t kLargeTasksPerThread = 4;                   // fewer: tasks are of half the size, so that threads end together
 constexpr int32_t kTileRowsMin = 16;                          // of a sequence; fewer do not pay for its keys and values as pairs of bf16
 
 float* row_of(Matrix matrix, int64_t row) { return reinterpret_cast<float*>(matrix.data) + row * matrix.cols; }
@@ -36,9 +36,9 @@ struct CpuBackend::AttentionCall {
   Matrix q, out;
   RowForms forms;                // of `out`; empty where heads and blocks of 32 do not line up
   bool by_tiles = false;         // for sequences with kTileRowsMin rows or more
-  int32_t queries_by_tiles = 0;  // of a task, at most
+  int32_t queries = 0, queries_by_tiles = 0;  // of a task, at most
   int32_t group_heads = 0;       // query heads of a KV head
-  int32_t parts = 1;             // pieces that they are cut into where they are more than kQueriesMax
+  int32_t parts = 1;             // pieces that they are cut into where they are more than half of kQueriesMax
   int32_t part_heads = 0;        // heads of a piece
 
   int32_t heads_of(int32_t part) const { return std::min(part_heads, group_heads - part % parts * part_heads); }
@@ -131,7 +131,7 @@ void CpuBackend::cut_into_tiles(const StepInputs& step, const AttentionCall& cal
   for (size_t seq = 0; seq + 1 < step.row_begin.size(); ++seq) {
     const int32_t begin = step.row_begin[seq];
     const bool by_tiles = call.by_tiles && step.row_begin[seq + 1] - begin >= kTileRowsMin;
-    const int32_t rows_max = std::max(1, (by_tiles ? call.queries_by_tiles : kQueriesMax) / call.part_heads);
+    const int32_t rows_max = std::max(1, (by_tiles ? call.queries_by_tiles : call.queries) / call.part_heads);
     for (int32_t end = step.row_begin[seq + 1]; end > begin;) {
       QueryTile tile{.seq = static_cast<int32_t>(seq), .by_tiles = by_tiles};
       tile.rows = (end - begin - 1) % rows_max + 1;
@@ -159,13 +159,14 @@ void CpuBackend::attention(const StepInputs& step, const AttentionShape& shape, 
   AttentionCall call{.step = step, .shape = shape, .pool = pool, .tables = step.group[pool.spec.group_of_layer[static_cast<size_t>(shape.layer)]],
                      .q = q, .out = out, .forms = {}};
   call.group_heads = shape.heads / shape.kv_heads;
-  call.parts = (call.group_heads + kQueriesMax - 1) / kQueriesMax;
+  const auto queries_of = [&](int32_t most) { return int64_t{step.shape.rows} * shape.heads >= kLargeTasksPerThread * pool_.threads() * most ? most : most / 2; };
+  call.queries = queries_of(kQueriesMax);
+  call.queries_by_tiles = queries_of(kQueriesByTilesMax);
+  call.parts = (call.group_heads + kQueriesMax / 2 - 1) / (kQueriesMax / 2);
   call.part_heads = (call.group_heads + call.parts - 1) / call.parts;
   static_assert(QuantizedRows::kBlock == RoundedRows::kTileCols);
   // In steps whose products with quantised weights go through tiles too, so that both follow one rule.
   call.by_tiles = kernels_.attend_span_by_tiles != nullptr && dim % RoundedRows::kTileCols == 0 && matrices_.takes_bf16_panels(step.shape.rows);
-  const bool large = int64_t{step.shape.rows} * shape.heads >= kLargeTasksPerThread * pool_.threads() * kQueriesByTilesMax;
-  call.queries_by_tiles = large ? kQueriesByTilesMax : kQueriesByTilesMax / 2;
   row_cache_.forget(out);
   if (dim % QuantizedRows::kBlock == 0) call.forms = begin_forms(out);
   cut_into_tiles(step, call);

@@ -199,18 +199,20 @@ using PanelKindOf = typename PanelKind<KindOf<V, Fmt>>::Type;
 ///   halves: s · x.scale · (Σ_h sc[h] · Σ code·x + fix · half_sum) + m · x.scale · (mins · half_sum)
 /// With vpdpbusd `code` is less its zero point already, and the scales of halves are f32 with s in them: 32-bit multiplications are slow.
 ///   halves: x.scale · Σ_h sh[h] · Σ code·x + m · x.scale · (mins · half_sum)
+/// Where V::kWholeSums, whole_sh = kWhole · sh[0], exactly, for sh has 19 significant bits.
 template <class V, class K>
 struct BlockScales {
-  static constexpr bool kFloatHalves = V::kVnni && K::halves;
-  typename V::F s, m, sh[2];
+  static constexpr bool kFloatHalves = V::kVnni && K::halves, kWholeHalves = V::kWholeSums && K::halves;
+  typename V::F s, m, sh[2], whole_sh;
   typename V::I sc[2], fix, mins;
 
   // In a panel: the fields that there are, one vector each.
-  static constexpr int kPanelVectors = !kFloatHalves + K::has_m + (K::halves ? 2 : 0) + K::has_fix + K::has_mins;
+  static constexpr int kPanelVectors = !kFloatHalves + K::has_m + (K::halves ? 2 : 0) + kWholeHalves + K::has_fix + K::has_mins;
   PM_INLINE void to_panel(std::byte* at) const {
     constexpr int kVector = 4 * V::kLanes;
     V::store_f(at, kFloatHalves ? sh[0] : s);
     if constexpr (kFloatHalves) V::store_f(at += kVector, sh[1]);
+    if constexpr (kWholeHalves) V::store_f(at += kVector, whole_sh);
     if constexpr (K::has_m) V::store_f(at += kVector, m);
     if constexpr (K::halves && !kFloatHalves) V::store(at += kVector, sc[0]), V::store(at += kVector, sc[1]);
     if constexpr (K::has_fix) V::store(at += kVector, fix);
@@ -220,6 +222,7 @@ struct BlockScales {
     constexpr int kVector = 4 * V::kLanes;
     (kFloatHalves ? sh[0] : s) = V::load_f(at);
     if constexpr (kFloatHalves) sh[1] = V::load_f(at += kVector);
+    if constexpr (kWholeHalves) whole_sh = V::load_f(at += kVector);
     if constexpr (K::has_m) m = V::load_f(at += kVector);
     if constexpr (K::halves && !kFloatHalves) sc[0] = V::load(at += kVector), sc[1] = V::load(at += kVector);
     if constexpr (K::has_fix) fix = V::load(at += kVector);
@@ -237,6 +240,7 @@ template <class V, class K>
 PM_INLINE inline void set_half_scale(typename V::I scale, int half, BlockScales<V, K>& to) {
   if constexpr (BlockScales<V, K>::kFloatHalves) to.sh[half] = V::mul(to.s, V::to_float(scale));
   else to.sc[half] = pair16<V>(scale, scale);
+  if (BlockScales<V, K>::kWholeHalves && half == 0) to.whole_sh = V::mul(to.sh[0], V::set_f(kWhole));
 }
 
 template <class V, class Fmt>

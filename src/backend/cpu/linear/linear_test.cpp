@@ -739,6 +739,7 @@ TEST(QuantizeRows, RoundsToNearestAndSumsHalves) {
         EXPECT_EQ(blocks[b].half_sum[1], sums[1]);
         EXPECT_EQ(blocks[b].scaled_sum, blocks[b].scale * static_cast<float>(sums[0] + sums[1]));
         const bool whole_sums = linear_kernels(isa).vnni && linear_kernels(isa).lanes == 16;
+        EXPECT_EQ(blocks[b].first_half, (whole_sums ? kWholeBits : 0) - 128 * sums[0]);
         EXPECT_EQ(blocks[b].first_sum, (whole_sums ? kWholeBits : 0) - 128 * (sums[0] + sums[1]));
         if (whole_sums) {
           EXPECT_EQ(double{blocks[b].whole_scale}, double{kWhole} * blocks[b].scale) << "exact, so that sums of vpdpbusd need no conversion";

@@ -27,9 +27,10 @@ struct QuantBlock {
   float whole_scale;    // kWhole · scale
   float scaled_sum;     // scale · Σ q: what a weight's offset is multiplied with
   int16_t half_sum[2];  // Σ q of elements 0–15 and 16–31
-  int32_t first_sum;    // - kPanelZero · Σ q, above kWholeBits where V::kWholeSums: what sums by vpdpbusd of codes with that zero point begin with
+  // - kPanelZero · Σ q, of elements 0–15 and of all, above kWholeBits where V::kWholeSums: what sums by vpdpbusd of codes with that zero point begin with.
+  int32_t first_half, first_sum;
 };
-static_assert(sizeof(QuantBlock) == 52);
+static_assert(sizeof(QuantBlock) == 56);
 
 class QuantizedRows {
  public:

@@ -1,57 +1,75 @@
 // Rounding of activations to int8, and the gated activation, over a vector type.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
+
 #include "backend/cpu/linear/formats.h"
 #include "backend/cpu/linear/quantized_rows.h"
 
 namespace pagemill::linear_detail {
 
-/// Count blocks: eight, whose scales are computed side by side, or one.
-template <class V, int Count>
-void quantize_some(const float* x, QuantBlock* to, int64_t stride) {
+/// Eight blocks. Their numbers are computed side by side, in fours: those of blocks b … b + 3, beside those of b + 4 … b + 7 where V has 16 lanes.
+template <class V>
+void quantize_eight(const float* x, QuantBlock* to, int64_t stride) {
   using F = typename V::F;
-  constexpr int kVectors = 32 / V::kLanes;
-  static_assert(Count <= V::kLanes);
-  F largest[Count];
-  unroll<Count>([&](auto b) PM_INLINE {
+  using I = typename V::I;
+  constexpr int kVectors = 32 / V::kLanes, kBlocks = V::kLanes / 8;  // of a block; whose codes are a vector of bytes
+  F largest[8];
+  unroll<8>([&](auto b) PM_INLINE {
     largest[b] = V::zero_f();
     unroll<kVectors>([&](auto v) PM_INLINE { largest[b] = V::max(V::abs_f(V::load_f(x + 32 * b + v * V::kLanes)), largest[b]); });
   });
-  F most;
-  if constexpr (Count == 1) most = V::set_f(V::reduce_max(largest[0]));
-  else most = V::max_of_each(largest);
   // Smaller ones are rounded as if this were the largest: scales stay numbers that cores multiply fast, and 127 / most finite.
-  most = V::max(most, V::set_f(1e-30f));
+  const F most = V::max(V::max_of_each(largest), V::set_f(1e-30f));
   F scale = V::div(most, V::set_f(127));
   if constexpr (V::kWholeSums) scale = V::as_float(V::bit_and(V::add32(V::as_int(scale), V::set32(2)), V::set32(~3)));  // 22 bits, nearest
-  alignas(64) float scales[V::kLanes], inverses[V::kLanes], whole_scales[V::kLanes];
-  V::store_f(scales, scale);
-  V::store_f(whole_scales, V::mul(scale, V::set_f(kWhole)));
+  alignas(64) float inverses[V::kLanes];
   V::store_f(inverses, V::div(V::set_f(127), most));
-  unroll<Count>([&](auto b) PM_INLINE {
-    const F inverse = V::broadcast_f(inverses + b);
-    typename V::I codes[kVectors];
-    unroll<kVectors>([&](auto v) PM_INLINE {
-      // The bounds matter where x is not finite: kernels rely on |q| ≤ 127.
-      codes[v] = V::to_int(V::min(V::max(V::mul(V::load_f(x + 32 * b + v * V::kLanes), inverse), V::set_f(-127)), V::set_f(127)));
+
+  unroll<2 / kBlocks>([&](auto fours) PM_INLINE {
+    constexpr int first = 4 * fours;
+    I bytes[4];
+    unroll<4>([&](auto p) PM_INLINE {
+      I codes[4];
+      unroll<4>([&](auto c) PM_INLINE {
+        constexpr int b = first + p + c / kVectors * 4, v = c % kVectors;
+        codes[c] = V::to_int(V::mul(V::load_f(x + 32 * b + v * V::kLanes), V::broadcast_f(inverses + b)));
+      });
+      bytes[p] = V::bytes_of(codes);
+      unroll<kBlocks>([&](auto i) PM_INLINE { V::template store_block<i>(to[(first + p + 4 * i) * stride].q, bytes[p]); });
     });
-    int32_t sums[2];
-    V::store_codes(to->q, codes, sums);
-    to->scale = scales[b];
-    to->whole_scale = whole_scales[b];
-    to->scaled_sum = scales[b] * static_cast<float>(sums[0] + sums[1]);
-    to->half_sum[0] = static_cast<int16_t>(sums[0]);
-    to->half_sum[1] = static_cast<int16_t>(sums[1]);
-    to->first_sum = (V::kWholeSums ? kWholeBits : 0) - kPanelZero * (sums[0] + sums[1]);
-    to += stride;
+    // Fours: of the first halves, of the second ones; then again.
+    const I half = V::sums_of_16(bytes), other = V::swap_fours(half), sum = V::add32(half, other), begin = V::set32(V::kWholeSums ? kWholeBits : 0);
+    const F block_scale = V::template fours_twice<fours>(scale);
+    F fields[4] = {block_scale, V::mul(block_scale, V::set_f(kWhole)), V::mul(block_scale, V::to_float(sum)), V::as_float(pair16<V>(half, other))};
+    V::transpose_fours(fields);
+    alignas(64) int32_t first_halves[V::kLanes], first_sums[V::kLanes];
+    static_assert(kPanelZero == 1 << 7);
+    V::store(first_halves, V::sub32(begin, V::template shift32_left<7>(half)));
+    V::store(first_sums, V::sub32(begin, V::template shift32_left<7>(sum)));
+    unroll<kBlocks>([&](auto i) PM_INLINE {
+      unroll<4>([&](auto p) PM_INLINE {
+        QuantBlock& block = to[(first + p + 4 * i) * stride];
+        V::template store_four<2 * i>(reinterpret_cast<std::byte*>(&block) + offsetof(QuantBlock, scale), fields[p]);
+        block.first_half = first_halves[8 * i + p];
+        block.first_sum = first_sums[8 * i + p];
+      });
+    });
   });
 }
+static_assert(offsetof(QuantBlock, half_sum) == offsetof(QuantBlock, scale) + 12 && offsetof(QuantBlock, first_half) == offsetof(QuantBlock, scale) + 16);
 
 template <class V>
 void quantize(const float* x, int64_t blocks, QuantBlock* to, int64_t stride) {
   int64_t block = 0;
-  for (; block + 8 <= blocks; block += 8) quantize_some<V, 8>(x + 32 * block, to + block * stride, stride);
-  for (; block < blocks; ++block) quantize_some<V, 1>(x + 32 * block, to + block * stride, stride);
+  for (; block + 8 <= blocks; block += 8) quantize_eight<V>(x + 32 * block, to + block * stride, stride);
+  if (block == blocks) return;
+  alignas(64) float rest[8 * 32] = {};
+  QuantBlock last[8];
+  std::copy_n(x + 32 * block, 32 * (blocks - block), rest);
+  quantize_eight<V>(rest, last, 1);
+  for (int64_t i = 0; block < blocks; ++block, ++i) to[block * stride] = last[i];
 }
 
 /// e^x to 2e-7 relative: 2^n · p(r), n = round(x / ln 2), |r| ≤ ln 2 / 2, p the Taylor polynomial of degree 7.

@@ -22,25 +22,40 @@ struct SumType<V, true> {
 template <class V, class K>
 using BlockSum = typename SumType<V, BlockScales<V, K>::kFloatHalves>::Type;
 
-/// What vpdpbusd adds a block's (half's) products to: - zero · Σ x, and for a whole block kWholeBits where V::kWholeSums.
+/// What vpdpbusd adds a block's (half's) products to: - zero · Σ x, above kWholeBits where V::kWholeSums.
 template <class V, class K, int J>
 PM_INLINE inline typename V::I first_sum(const QuantBlock& x) {
-  const auto begin = V::set32(V::kWholeSums && !K::halves ? kWholeBits : 0);
+  constexpr bool in_row = K::zero == kPanelZero && (V::kWholeSums || !K::halves);
+  // The second half's begins with the whole block's, so that second_half() subtracts a number that the row holds too.
+  if constexpr (in_row) return V::broadcast(K::halves && J == 0 ? &x.first_half : &x.first_sum);
+  const auto begin = V::set32(V::kWholeSums ? kWholeBits : 0);
   if constexpr (K::zero == 0) return begin;
-  if constexpr (K::zero == kPanelZero && !K::halves) return V::broadcast(&x.first_sum);
   // half_sum is a pair of 16-bit numbers; a half takes its own.
   constexpr uint32_t minus = static_cast<uint16_t>(-K::zero), pair = !K::halves ? minus | minus << 16 : J == 0 ? minus : minus << 16;
   return V::add_dot16(begin, V::broadcast(x.half_sum), V::set32(static_cast<int>(pair)));
 }
 
+/// The sums of a block's halves as floats, the first times its scale.
+template <class V, class K>
+PM_INLINE inline typename V::F first_half(typename V::I part, const BlockScales<V, K>& scales) {
+  if constexpr (BlockScales<V, K>::kWholeHalves) return V::scale_whole(part, scales.sh[0], scales.whole_sh);
+  else return V::mul(V::to_float(part), scales.sh[0]);
+}
+template <class V, class K>
+PM_INLINE inline typename V::F second_half(typename V::I part, const QuantBlock& x) {
+  // first_half's bits are those of kWhole - zero · Σ x of the first half, which is what first_sum has more than a sum of the second one.
+  if constexpr (!V::kWholeSums) return V::to_float(part);
+  else return V::sub(V::as_float(part), K::zero == kPanelZero ? V::as_float(V::broadcast(&x.first_half)) : V::set_f(kWhole));
+}
+
 /// By vpdpbusd: part += or, on the first quad of a run, = first + the quad's products.
 template <class V, class K, int J>
-PM_INLINE inline void add_quad(typename V::I w, const int8_t* x, const BlockScales<V, K>& scales, typename V::I first, typename V::I& part,
+PM_INLINE inline void add_quad(typename V::I w, const QuantBlock& x, const BlockScales<V, K>& scales, typename V::I first, typename V::I& part,
                                BlockSum<V, K>& sum) {
-  part = V::dot8(J % (K::halves ? 4 : 8) == 0 ? first : part, w, x);
+  part = V::dot8(J % (K::halves ? 4 : 8) == 0 ? first : part, w, x.q + 4 * J);
   if constexpr (!K::halves && J == 7) sum = part;
-  if constexpr (K::halves && J == 3) sum = V::mul(V::to_float(part), scales.sh[0]);
-  if constexpr (K::halves && J == 7) sum = V::fma(V::to_float(part), scales.sh[1], sum);
+  if constexpr (K::halves && J == 3) sum = first_half<V, K>(part, scales);
+  if constexpr (K::halves && J == 7) sum = V::fma(second_half<V, K>(part, x), scales.sh[1], sum);
 }
 
 /// By products of pairs: part += or, on the first quad of a run, = the quad's products.
@@ -75,7 +90,7 @@ PM_INLINE inline void block_sums(const std::byte* const (&q)[Groups], const Quan
       if constexpr (V::kVnni) {
         I first{};
         if constexpr (j % (K::halves ? 4 : 8) == 0) first = first_sum<V, K, j>(x[c]);
-        unroll<Groups>([&](auto g) PM_INLINE { add_quad<V, K, j>(w[g], x[c].q + 4 * j, scales[g], first, part[g * Columns + c], sum[g * Columns + c]); });
+        unroll<Groups>([&](auto g) PM_INLINE { add_quad<V, K, j>(w[g], x[c], scales[g], first, part[g * Columns + c], sum[g * Columns + c]); });
       } else {
         const I b = V::broadcast(x[c].q + 4 * j);
         unroll<Groups>([&](auto g) PM_INLINE {
@@ -92,7 +107,7 @@ PM_INLINE inline void apply_scales(const BlockScales<V, K>& scales, const QuantB
   const auto x_scale = V::broadcast_f(&x.scale);
   if constexpr (K::has_fix) sum = V::add32(sum, V::dot16(V::broadcast(x.half_sum), scales.fix));
   if constexpr (BlockScales<V, K>::kFloatHalves) acc = V::fma(sum, x_scale, acc);
-  else if constexpr (V::kWholeSums) acc = V::fma(scales.s, V::scale_whole(sum, x_scale, &x.whole_scale), acc);
+  else if constexpr (V::kWholeSums) acc = V::fma(scales.s, V::scale_whole(sum, x_scale, V::broadcast_f(&x.whole_scale)), acc);
   else acc = V::fma(scales.s, V::mul(V::to_float(sum), x_scale), acc);
   if constexpr (K::has_mins) {
     acc = V::fma(scales.m, V::mul(V::to_float(V::dot16(V::broadcast(x.half_sum), scales.mins)), x_scale), acc);

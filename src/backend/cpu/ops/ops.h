@@ -20,7 +20,7 @@ namespace pagemill {
 /// order, whoever computes which span: so its value depends on its own context alone.
 inline constexpr int32_t kSpanTokens = 256;
 /// Query vectors that one task works on at once, at most; by tiles, where what is made of keys and values costs more, they serve more.
-inline constexpr int32_t kQueriesMax = 48, kQueriesByTilesMax = 192;
+inline constexpr int32_t kQueriesMax = 96, kQueriesByTilesMax = 192;
 /// Blocks of a span whose values become f32 together, and keys at most (as many as a tile of products is wide): sums of values leave the registers once for
 /// 64 tokens.
 inline constexpr int32_t kSpanBlocksAtOnce = 4;

@@ -7,8 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "backend/cpu/vec/block_codes.h"
-
 namespace pagemill::vec {
 namespace {
 
@@ -45,6 +43,7 @@ struct Avx2 {
   static I mul16(I a, I b) { return _mm256_mullo_epi16(a, b); }
   static I dot16(I a, I b) { return _mm256_madd_epi16(a, b); }
   static I add32(I a, I b) { return _mm256_add_epi32(a, b); }
+  static I sub32(I a, I b) { return _mm256_sub_epi32(a, b); }
   template <int By>
   static I shift32_left(I a) {
     return _mm256_slli_epi32(a, By);
@@ -64,16 +63,10 @@ struct Avx2 {
   static F min(F a, F b) { return _mm256_min_ps(a, b); }
   static F max(F a, F b) { return _mm256_max_ps(a, b); }
   static F abs_f(F a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
-  static float reduce_max(F a) {
-    __m128 m = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
-    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
-    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
-  }
   static F max_of_each(const F (&a)[8]) {
-    F halves[4];  // of a[i] and a[i + 4]: what is left of each vector, side by side
-    for (int i = 0; i < 4; ++i) halves[i] = max(_mm256_permute2f128_ps(a[i], a[i + 4], 0x20), _mm256_permute2f128_ps(a[i], a[i + 4], 0x31));
-    const F even = max(_mm256_unpacklo_ps(halves[0], halves[1]), _mm256_unpackhi_ps(halves[0], halves[1]));
-    const F odd = max(_mm256_unpacklo_ps(halves[2], halves[3]), _mm256_unpackhi_ps(halves[2], halves[3]));
+    const auto half = [&](int i) { return max(_mm256_permute2f128_ps(a[i], a[i + 4], 0x20), _mm256_permute2f128_ps(a[i], a[i + 4], 0x31)); };
+    const auto pairs = [](F b, F c) { return max(_mm256_unpacklo_ps(b, c), _mm256_unpackhi_ps(b, c)); };
+    const F even = pairs(half(0), half(1)), odd = pairs(half(2), half(3));
     return max(_mm256_shuffle_ps(even, odd, 0x44), _mm256_shuffle_ps(even, odd, 0xee));
   }
   static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
@@ -85,9 +78,37 @@ struct Avx2 {
   static F lanes_bf16(const void* from) {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(from))), 16));
   }
-  static void store_codes(int8_t* to, const I (&codes)[4], int32_t* sums) {
+  static I bytes_of(const I (&codes)[4]) {
     const I bytes = _mm256_packs_epi16(_mm256_packs_epi32(codes[0], codes[1]), _mm256_packs_epi32(codes[2], codes[3]));
-    store_block(to, _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)), sums);
+    return _mm256_max_epi8(_mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)), set8(-127));
+  }
+  template <int>
+  static void store_block(int8_t* to, I bytes) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), bytes);
+  }
+  static I sums_of_16(const I (&bytes)[4]) {
+    const auto sums = [](I v) {  // in both halves of 16 bytes; vpsadbw adds eight unsigned bytes, 128 more than the codes
+      const I eights = _mm256_sad_epu8(_mm256_xor_si256(v, set8(-128)), zero());
+      return _mm256_add_epi64(eights, _mm256_shuffle_epi32(eights, 0x4e));
+    };
+    const I low = _mm256_or_si256(sums(bytes[0]), _mm256_slli_epi64(sums(bytes[1]), 32));
+    const I high = _mm256_or_si256(sums(bytes[2]), _mm256_slli_epi64(sums(bytes[3]), 32));
+    return sub32(_mm256_blend_epi32(low, high, 0xcc), set32(16 * 128));
+  }
+  static I swap_fours(I a) { return _mm256_permute2x128_si256(a, a, 0x01); }
+  template <int Fours>
+  static F fours_twice(F a) {
+    return _mm256_permute2f128_ps(a, a, Fours == 0 ? 0x00 : 0x11);
+  }
+  static void transpose_fours(F (&a)[4]) {
+    const F low01 = _mm256_unpacklo_ps(a[0], a[1]), high01 = _mm256_unpackhi_ps(a[0], a[1]);
+    const F low23 = _mm256_unpacklo_ps(a[2], a[3]), high23 = _mm256_unpackhi_ps(a[2], a[3]);
+    a[0] = _mm256_shuffle_ps(low01, low23, 0x44), a[1] = _mm256_shuffle_ps(low01, low23, 0xee);
+    a[2] = _mm256_shuffle_ps(high01, high23, 0x44), a[3] = _mm256_shuffle_ps(high01, high23, 0xee);
+  }
+  template <int>
+  static void store_four(void* to, F a) {
+    _mm_storeu_ps(static_cast<float*>(to), _mm256_castps256_ps128(a));
   }
   // Not _mm_prefetch: GCC 12 takes a function that only prefetches for one without effect and drops calls of it.
   static void prefetch(const void* at) { asm volatile("prefetcht0 %0" : : "m"(*static_cast<const char*>(at))); }

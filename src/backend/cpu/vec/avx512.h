@@ -7,8 +7,6 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "backend/cpu/vec/block_codes.h"
-
 namespace pagemill::vec {
 namespace {
 
@@ -52,6 +50,7 @@ struct Avx512 {
   static I mul16(I a, I b) { return _mm512_mullo_epi16(a, b); }
   static I dot16(I a, I b) { return _mm512_madd_epi16(a, b); }
   static I add32(I a, I b) { return _mm512_add_epi32(a, b); }
+  static I sub32(I a, I b) { return _mm512_sub_epi32(a, b); }
   template <int By>
   static I shift32_left(I a) {
     return _mm512_slli_epi32(a, By);
@@ -69,6 +68,7 @@ struct Avx512 {
   static F load_f(const void* from) { return _mm512_loadu_ps(from); }
   static void store_f(void* to, F v) { _mm512_storeu_ps(to, v); }
   static F add(F a, F b) { return _mm512_add_ps(a, b); }
+  static F sub(F a, F b) { return _mm512_sub_ps(a, b); }
   static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
   static F div(F a, F b) { return _mm512_div_ps(a, b); }
   /// An estimate improved once, where vdivps occupies its port for 16 cycles.
@@ -79,13 +79,10 @@ struct Avx512 {
   static F min(F a, F b) { return _mm512_min_ps(a, b); }
   static F max(F a, F b) { return _mm512_max_ps(a, b); }
   static F abs_f(F a) { return _mm512_abs_ps(a); }
-  static float reduce_max(F a) { return _mm512_reduce_max_ps(a); }
   static F max_of_each(const F (&a)[8]) {
-    F halves[4];  // of a[i] and a[i + 4]: what is left of each vector, side by side
-    for (int i = 0; i < 4; ++i) halves[i] = max(_mm512_shuffle_f32x4(a[i], a[i + 4], 0x44), _mm512_shuffle_f32x4(a[i], a[i + 4], 0xee));
-    F quarters[2];  // pieces of four lanes: of a[i], a[i + 4], a[i + 2], a[i + 6]
-    for (int i = 0; i < 2; ++i)
-      quarters[i] = max(_mm512_shuffle_f32x4(halves[i], halves[i + 2], 0x88), _mm512_shuffle_f32x4(halves[i], halves[i + 2], 0xdd));
+    const auto half = [&](int i) { return max(_mm512_shuffle_f32x4(a[i], a[i + 4], 0x44), _mm512_shuffle_f32x4(a[i], a[i + 4], 0xee)); };
+    const auto quarter = [](F b, F c) { return max(_mm512_shuffle_f32x4(b, c, 0x88), _mm512_shuffle_f32x4(b, c, 0xdd)); };
+    const F quarters[2] = {quarter(half(0), half(2)), quarter(half(1), half(3))};  // fours of lanes: of a[i], a[i + 4], a[i + 2], a[i + 6]
     const F pairs = max(_mm512_unpacklo_ps(quarters[0], quarters[1]), _mm512_unpackhi_ps(quarters[0], quarters[1]));
     const I order = _mm512_setr_epi32(0, 1, 8, 9, 4, 5, 12, 13, 0, 1, 8, 9, 4, 5, 12, 13);
     return _mm512_permutexvar_ps(order, max(pairs, _mm512_permute_ps(pairs, 0x4e)));
@@ -99,8 +96,38 @@ struct Avx512 {
   static F lanes_bf16(const void* from) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(from))), 16));
   }
-  static void store_codes(int8_t* to, const I (&codes)[2], int32_t* sums) {
-    store_block(to, _mm256_set_m128i(_mm512_cvtsepi32_epi8(codes[1]), _mm512_cvtsepi32_epi8(codes[0])), sums);
+  static I bytes_of(const I (&codes)[4]) {
+    const I bytes = _mm512_packs_epi16(_mm512_packs_epi32(codes[0], codes[1]), _mm512_packs_epi32(codes[2], codes[3]));
+    const I order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    return _mm512_max_epi8(_mm512_permutexvar_epi32(order, bytes), set8(-127));
+  }
+  template <int Block>
+  static void store_block(int8_t* to, I bytes) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), Block == 0 ? _mm512_castsi512_si256(bytes) : _mm512_extracti64x4_epi64(bytes, 1));
+  }
+  static I sums_of_16(const I (&bytes)[4]) {
+    const auto sums = [](I v) {  // in both halves of 16 bytes; vpsadbw adds eight unsigned bytes, 128 more than the codes
+      const I eights = _mm512_sad_epu8(_mm512_xor_si512(v, set8(-128)), zero());
+      return _mm512_add_epi64(eights, _mm512_shuffle_epi32(eights, _MM_PERM_BADC));
+    };
+    const I low = _mm512_or_si512(sums(bytes[0]), _mm512_slli_epi64(sums(bytes[1]), 32));
+    const I high = _mm512_or_si512(sums(bytes[2]), _mm512_slli_epi64(sums(bytes[3]), 32));
+    return sub32(_mm512_mask_blend_epi32(0xcccc, low, high), set32(16 * 128));
+  }
+  static I swap_fours(I a) { return _mm512_shuffle_i32x4(a, a, 0xb1); }
+  template <int>
+  static F fours_twice(F a) {
+    return _mm512_shuffle_f32x4(a, a, 0x50);
+  }
+  static void transpose_fours(F (&a)[4]) {
+    const F low01 = _mm512_unpacklo_ps(a[0], a[1]), high01 = _mm512_unpackhi_ps(a[0], a[1]);
+    const F low23 = _mm512_unpacklo_ps(a[2], a[3]), high23 = _mm512_unpackhi_ps(a[2], a[3]);
+    a[0] = _mm512_shuffle_ps(low01, low23, 0x44), a[1] = _mm512_shuffle_ps(low01, low23, 0xee);
+    a[2] = _mm512_shuffle_ps(high01, high23, 0x44), a[3] = _mm512_shuffle_ps(high01, high23, 0xee);
+  }
+  template <int Four>
+  static void store_four(void* to, F a) {
+    _mm_storeu_ps(static_cast<float*>(to), Four == 0 ? _mm512_castps512_ps128(a) : _mm512_extractf32x4_ps(a, Four));
   }
   // Not _mm_prefetch: GCC 12 takes a function that only prefetches for one without effect and drops calls of it.
   static void prefetch(const void* at) { asm volatile("prefetcht0 %0" : : "m"(*static_cast<const char*>(at))); }
@@ -117,9 +144,7 @@ struct Avx512Vnni : Avx512 {
     return acc;
   }
   static I add_dot16(I acc, I a, I b) { return _mm512_dpwssd_epi32(acc, a, b); }
-  static F scale_whole(I a, F scale, const float* whole_scale) {
-    return _mm512_fmsub_ps(_mm512_castsi512_ps(a), scale, _mm512_set1_ps(*whole_scale));
-  }
+  static F scale_whole(I a, F scale, F whole_scale) { return _mm512_fmsub_ps(_mm512_castsi512_ps(a), scale, whole_scale); }
 };
 #endif
 

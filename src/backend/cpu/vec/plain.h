@@ -6,10 +6,13 @@
 // that could saturate fails its test here too. F's products and sums are rounded one by one (no fused multiply-add).
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <numeric>
+#include <utility>
 
 #include "base/dtype.h"
 
@@ -99,6 +102,9 @@ struct Plain {
   static I dot16(const I& a, const I& b) {
     return map32([&](int i) { return get16(a, 2 * i) * get16(b, 2 * i) + get16(a, 2 * i + 1) * get16(b, 2 * i + 1); });
   }
+  static I sub32(const I& a, const I& b) {
+    return map32([&](int i) { return get32(a, i) - get32(b, i); });
+  }
   static I add32(const I& a, const I& b) {
     return map32([&](int i) { return static_cast<int32_t>(static_cast<uint32_t>(get32(a, i)) + static_cast<uint32_t>(get32(b, i))); });
   }
@@ -146,6 +152,9 @@ struct Plain {
   static F add(const F& a, const F& b) {
     return map_f([&](int i) { return a.lane[i] + b.lane[i]; });
   }
+  static F sub(const F& a, const F& b) {
+    return map_f([&](int i) { return a.lane[i] - b.lane[i]; });
+  }
   static F mul(const F& a, const F& b) {
     return map_f([&](int i) { return a.lane[i] * b.lane[i]; });
   }
@@ -163,30 +172,25 @@ struct Plain {
   static F abs_f(const F& a) {
     return map_f([&](int i) { return std::fabs(a.lane[i]); });
   }
-  static float reduce_max(const F& a) {
-    float largest = a.lane[0];
-    for (int i = 1; i < Lanes; ++i) largest = a.lane[i] > largest ? a.lane[i] : largest;
-    return largest;
-  }
   /// Lane i of the first eight: the largest of a[i].
   static F max_of_each(const F (&a)[8]) {
-    return map_f([&](int i) { return reduce_max(a[i % 8]); });
+    return map_f([&](int i) { return *std::max_element(a[i % 8].lane, a[i % 8].lane + Lanes); });
   }
   /// a · b + c
   static F fma(const F& a, const F& b, const F& c) {
     return map_f([&](int i) { return a.lane[i] * b.lane[i] + c.lane[i]; });
   }
-  /// a's bits as floats · scale - *whole_scale, rounded once: the numbers above kWholeBits (linear/quantized_rows.h) times scale.
-  static F scale_whole(const I& a, const F& scale, const float* whole_scale) {
+  /// a's bits as floats · scale - whole_scale, rounded once: the numbers above kWholeBits (linear/quantized_rows.h) times scale.
+  static F scale_whole(const I& a, const F& scale, const F& whole_scale) {
     const F whole = as_float(a);
-    return map_f([&](int i) { return static_cast<float>(static_cast<double>(whole.lane[i]) * scale.lane[i] - *whole_scale); });
+    return map_f([&](int i) { return static_cast<float>(static_cast<double>(whole.lane[i]) * scale.lane[i] - whole_scale.lane[i]); });
   }
   static F to_float(const I& a) {
     return map_f([&](int i) { return static_cast<float>(get32(a, i)); });
   }
-  /// To nearest, ties to even.
+  /// To nearest, ties to even; the smallest integer for what none is near to.
   static I to_int(const F& a) {
-    return map32([&](int i) { return static_cast<int32_t>(std::nearbyint(a.lane[i])); });
+    return map32([&](int i) { return std::fabs(a.lane[i]) < 0x1p31f ? static_cast<int32_t>(std::nearbyint(a.lane[i])) : INT32_MIN; });
   }
   static F as_float(const I& a) {
     F v;
@@ -204,14 +208,43 @@ struct Plain {
   static F lanes_bf16(const void* from) {
     return map_f([&](int i) { return bf16_to_f32(half(from, i)); });
   }
-  /// 32 integers of at most ±127 as bytes; the sums of the first and of the last 16.
-  static void store_codes(int8_t* to, const I (&codes)[32 / Lanes], int32_t* sums) {
-    sums[0] = sums[1] = 0;
-    for (int i = 0; i < 32; ++i) {
-      const int value = get32(codes[i / Lanes], i % Lanes);
-      to[i] = static_cast<int8_t>(value);
-      sums[i / 16] += value;
-    }
+
+  // --- rounding to int8: of eight blocks of 32, a vector of bytes has Lanes / 8, blocks b and b + 4 --------------------
+  /// 4 · Lanes integers as bytes, the nearest of -127 … 127.
+  static I bytes_of(const I (&codes)[4]) {
+    return map8([&](int i) { return std::clamp(get32(codes[i / Lanes], i % Lanes), -127, 127); });
+  }
+  /// The vector's block number Block, 32 bytes.
+  template <int Block>
+  static void store_block(int8_t* to, const I& bytes) {
+    std::memcpy(to, bytes.byte + 32 * Block, 32);
+  }
+  /// Lane 4n + i: the sum of bytes[i]'s bytes 16n … 16n + 15, which are signed.
+  static I sums_of_16(const I (&bytes)[4]) {
+    return map32([&](int lane) {
+      const uint8_t* from = bytes[lane % 4].byte + lane / 4 * 16;
+      return std::accumulate(from, from + 16, 0, [](int sum, uint8_t byte) { return sum + static_cast<int8_t>(byte); });
+    });
+  }
+  /// Lanes 4n … 4n + 3 change places with the next four, n even.
+  static I swap_fours(const I& a) {
+    return map32([&](int i) { return get32(a, i ^ 4); });
+  }
+  /// Of eight numbers four, twice, from the one numbered 4 · Fours on, and what follows them likewise.
+  template <int Fours>
+  static F fours_twice(const F& a) {
+    return map_f([&](int i) { return a.lane[4 * Fours + i / 8 * 4 + i % 4]; });
+  }
+  /// In each four lanes: a[i]'s lane j and a[j]'s lane i change places.
+  static void transpose_fours(F (&a)[4]) {
+    for (int i = 0; i < 4; ++i)
+      for (int j = 0; j < i; ++j)
+        for (int lane = 0; lane < Lanes; lane += 4) std::swap(a[i].lane[lane + j], a[j].lane[lane + i]);
+  }
+  /// Lanes 4 · Four … 4 · Four + 3.
+  template <int Four>
+  static void store_four(void* to, const F& a) {
+    std::memcpy(to, a.lane + 4 * Four, 16);
   }
   /// A line to the first-level cache; to the second.
   static void prefetch(const void*) {}
