@@ -247,7 +247,8 @@ void CpuBackend::finish_tile(const AttentionCall& call, const QueryTile& tile, i
     float* to = row_of(call.out, r) + first;
     for (int32_t head = 0; head < heads; ++head) kernels_.finish(state, row * heads + head, dim, to + int64_t{head} * dim);
     if (const QuantizedRows& quantized = call.forms.quantized)
-      matrices_.quantize(to, int64_t{heads} * dim / QuantizedRows::kBlock, quantized.block(r, first / QuantizedRows::kBlock), quantized.stride(r));
+      matrices_.quantize(to, int64_t{heads} * dim / QuantizedRows::kBlock, quantized.block(r, first / QuantizedRows::kBlock), quantized.stride(r),
+                         8 * quantized.stride(r));
   }
   if (call.forms.rounded)
     round_part(pool_, matrices_, row_of(call.out, tile.first_row) + first, call.out.cols, tile.rows, int64_t{heads} * dim, call.forms.rounded, tile.first_row, first);

@@ -114,7 +114,8 @@ struct LinearKernels {
   bool bf16_panels = false;  // panels of quantised types and of f16 are bf16 and go through unpack_bf16 and multiply_rounded
   QuantizedKernels quantized[kDTypeCount];  // by DType; empty for types of 16 and 32 bits
   FloatKernels floats[kDTypeCount];         // by DType; empty for quantised ones
-  void (*quantize)(const float* x, int64_t blocks, QuantBlock* to, int64_t stride) = nullptr;
+  /// Block b of x to to[b / 8 · eight_stride + b % 8 · stride].
+  void (*quantize)(const float* x, int64_t blocks, QuantBlock* to, int64_t stride, int64_t eight_stride) = nullptr;
   /// gate[i] = silu(gate[i]) · up[i]; n is a multiple of 32.
   void (*silu_mul)(float* gate, const float* up, int64_t n) = nullptr;
 

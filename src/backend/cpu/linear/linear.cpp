@@ -426,9 +426,12 @@ void linear_gated(ComputePool& pool, LinearScratch& scratch, const LinearInput& 
     if (out.floats != nullptr)
       for (int64_t row = rows.begin; row < rows.end; ++row) std::copy_n(sums + (row - rows.begin) * kUnit, count, out.floats + row * out.floats_stride + begin);
     // The blocks of a tile of rows lie side by side.
-    if (out.quantized)
-      for (int64_t row = rows.begin; row < rows.end; row += QuantizedRows::kTile)
-        kernels.quantize(sums + (row - rows.begin) * kUnit, std::min(QuantizedRows::kTile, rows.end - row), out.quantized.block(row, unit), 1);
+    if (out.quantized) {
+      static_assert(QuantizedRows::kTile == 8 && kChunkStep % QuantizedRows::kTile == 0);
+      const int64_t rest = rows.count() % QuantizedRows::kTile, whole = rows.count() - rest;  // rows of whole tiles
+      if (whole > 0) kernels.quantize(sums, whole, out.quantized.block(rows.begin, unit), 1, QuantizedRows::kTile * out.quantized.blocks());
+      if (rest > 0) kernels.quantize(sums + whole * kUnit, rest, out.quantized.block(rows.begin + whole, unit), 1, 0);
+    }
     if (out.rounded) round_part(pool, kernels, sums, kUnit, rows.count(), count, out.rounded, rows.begin, begin);
   };
   for_units({"linear, gated", gate.in, 2 * gate.out}, pool, scratch, phase, [&](int64_t begin, int64_t end, Rows rows, const auto& after, Scratch& memory) {
@@ -455,7 +458,8 @@ void quantize_rows(ComputePool& pool, const LinearKernels& kernels, const float*
   pool.run_ranges({"quantize", to.cols()}, to.rows() * pieces, 1 + kPiece / to.blocks(), [&](int64_t begin, int64_t end, int) {
     for (int64_t piece = begin; piece < end; ++piece) {
       const int64_t row = piece / pieces, block = piece % pieces * kPiece;
-      kernels.quantize(x + row * x_stride + block * QuantizedRows::kBlock, std::min(kPiece, to.blocks() - block), to.block(row, block), to.stride(row));
+      kernels.quantize(x + row * x_stride + block * QuantizedRows::kBlock, std::min(kPiece, to.blocks() - block), to.block(row, block), to.stride(row),
+                       8 * to.stride(row));
     }
   });
 }

@@ -111,7 +111,7 @@ struct Input {
     memory.resize(QuantizedRows::bytes(rows, cols));
     x.quantized = QuantizedRows(memory.data(), rows, cols);
     for (int64_t row = 0; row < rows; ++row)
-      kernels.quantize(floats.data() + row * cols, cols / 32, x.quantized.block(row, 0), x.quantized.stride(row));
+      kernels.quantize(floats.data() + row * cols, cols / 32, x.quantized.block(row, 0), x.quantized.stride(row), 8 * x.quantized.stride(row));
   }
   Floats floats;
   Lines memory, rounded_memory;
@@ -727,7 +727,7 @@ TEST(QuantizeRows, RoundsToNearestAndSumsHalves) {
       for (float& value : x) value = static_cast<float>(random.normal() * scale);
       std::fill(x.begin() + 32, x.begin() + 64, 0.0f);
       QuantBlock blocks[3];
-      linear_kernels(isa).quantize(x.data(), 3, blocks, 1);
+      linear_kernels(isa).quantize(x.data(), 3, blocks, 1, 8);
       for (int b = 0; b < 3; ++b) {
         int sums[2] = {};
         for (int i = 0; i < 32; ++i) {
@@ -750,13 +750,17 @@ TEST(QuantizeRows, RoundsToNearestAndSumsHalves) {
 }
 
 TEST(QuantizeRows, EightBlocksAtOnceEqualOneAtATime) {
-  constexpr int64_t kBlocks = 19;
+  // Two eights at once, one, and a rest; then with gaps between blocks and between eights.
+  constexpr int64_t kBlocks = 29;
   for (const LinearKernels* kernels : tables()) {
     const Floats x = random_rows(1, kBlocks * 32, 9);
     QuantBlock together[kBlocks], alone[kBlocks];
-    kernels->quantize(x.data(), kBlocks, together, 1);
-    for (int64_t b = 0; b < kBlocks; ++b) kernels->quantize(x.data() + 32 * b, 1, alone + b, 1);
+    kernels->quantize(x.data(), kBlocks, together, 1, 8);
+    for (int64_t b = 0; b < kBlocks; ++b) kernels->quantize(x.data() + 32 * b, 1, alone + b, 1, 0);
     EXPECT_EQ(std::memcmp(together, alone, sizeof together), 0) << name_of(*kernels);
+    std::vector<QuantBlock> apart(100 * 4);
+    kernels->quantize(x.data(), kBlocks, apart.data(), 3, 100);
+    for (int64_t b = 0; b < kBlocks; ++b) EXPECT_EQ(std::memcmp(&apart[static_cast<size_t>(b / 8 * 100 + b % 8 * 3)], alone + b, sizeof *alone), 0) << name_of(*kernels);
   }
 }
 
@@ -767,7 +771,7 @@ TEST(QuantizeRows, KeepsItsBoundsWhereAValueIsNotFinite) {
         Floats x(32, 1.0f);
         x[at] = bad;
         QuantBlock block;
-        linear_kernels(isa).quantize(x.data(), 1, &block, 1);
+        linear_kernels(isa).quantize(x.data(), 1, &block, 1, 0);
         for (const int8_t q : block.q) ASSERT_GE(q, -127) << to_string(isa);
       }
     }

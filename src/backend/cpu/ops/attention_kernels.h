@@ -149,27 +149,38 @@ inline void values_of(const SpanTask& task, const KvHeadBlock& block, int32_t to
   }
 }
 
+/// The weights of Vectors · V::kFloats neighbouring positions: 2^(score − highest), added to sum one vector after the other.
+template <class V, int Vectors, class Write>
+inline void weigh(const float* scores, int32_t t, typename V::F highest, typename V::F& sum, Write&& write) {
+  typename V::F weight[Vectors];
+#pragma GCC unroll 8
+  for (int i = 0; i < Vectors; ++i) weight[i] = V::sub(V::load(scores + t + i * V::kFloats), highest);
+  exp2<V>(weight);
+  float weights[Vectors * V::kFloats];
+#pragma GCC unroll 8
+  for (int i = 0; i < Vectors; ++i) {
+    V::store(weights + i * V::kFloats, weight[i]);
+    sum = V::add(sum, weight[i]);
+  }
+  for (int i = 0; i < Vectors * V::kFloats; i += kTileColumns) write(t + i, weights + i);
+}
+
 /// What one query's scores of a span are as weights: 2^(score − max) for positions [first, last), 0 for the others up to `end`, a multiple of kTileColumns.
 /// Zeros change no sum, so a query's result does not depend on how far its neighbours see. write(t, weights) takes those of positions t … t + 15.
 template <class V, class Write>
 inline void soften(float* scores, int32_t first, int32_t last, int32_t end, float& max_out, float& sum_out, Write&& write) {
   constexpr float kNothing = -std::numeric_limits<float>::infinity();
+  constexpr int kMany = 4, kFew = kTileColumns / V::kFloats;
   std::fill(scores, scores + first, kNothing);
   std::fill(scores + last, scores + end, kNothing);
   typename V::F max = V::set(kNothing);
   for (int32_t t = 0; t < end; t += V::kFloats) max = V::max(max, V::load(scores + t));
-  const float highest = V::highest(max);
+  max_out = V::highest(max);
+  const typename V::F highest = V::set(max_out);
   typename V::F sum = V::set(0);
-  for (int32_t t = 0; t < end; t += kTileColumns) {
-    float weights[kTileColumns];
-    for (int32_t i = 0; i < kTileColumns; i += V::kFloats) {
-      const typename V::F weight = exp2<V>(V::sub(V::load(scores + t + i), V::set(highest)));
-      V::store(weights + i, weight);
-      sum = V::add(sum, weight);
-    }
-    write(t, weights);
-  }
-  max_out = highest;
+  int32_t t = 0;
+  for (; t + kMany * V::kFloats <= end; t += kMany * V::kFloats) weigh<V, kMany>(scores, t, highest, sum, write);
+  for (; t < end; t += kTileColumns) weigh<V, kFew>(scores, t, highest, sum, write);
   sum_out = V::sum(sum);
 }
 

@@ -44,15 +44,8 @@ struct FloatsPlain {
   // As the instructions do: the second operand where either is NaN.
   static F max(F a, F b) { return each([&](int i) { return a.at[i] > b.at[i] ? a.at[i] : b.at[i]; }); }
   static F min(F a, F b) { return each([&](int i) { return a.at[i] < b.at[i] ? a.at[i] : b.at[i]; }); }
-  /// To whole numbers, ties to even; |x| < 2^22.
-  static F round(F x) {
-    return each([&](int i) {
-      const float shifted = x.at[i] + 12582912.0f;
-      return shifted - 12582912.0f;
-    });
-  }
-  /// 2^n for whole n in [-126, 127]; 0 for -127.
-  static F power_of_two(F n) { return each([&](int i) { return std::bit_cast<float>((static_cast<int32_t>(n.at[i]) + 127) << 23); }); }
+  /// The float whose sign and exponent are v's last nine bits, and 1.0 its fraction; 0 where those are 0.
+  static F low_bits_as_exponent(F v) { return each([&](int i) { return std::bit_cast<float>(std::bit_cast<uint32_t>(v.at[i]) << 23); }); }
 
   static F load_f16(const uint16_t* from) { return each([&](int i) { return f16_to_f32(from[i]); }); }
   static F load_bf16(const uint16_t* from) { return each([&](int i) { return bf16_to_f32(from[i]); }); }
@@ -86,10 +79,7 @@ struct FloatsAvx2 {
   static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
   static F max(F a, F b) { return _mm256_max_ps(a, b); }
   static F min(F a, F b) { return _mm256_min_ps(a, b); }
-  static F round(F x) { return _mm256_round_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  static F power_of_two(F n) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23));
-  }
+  static F low_bits_as_exponent(F v) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(v), 23)); }
 
   static F load_f16(const uint16_t* from) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))); }
   static F load_bf16(const uint16_t* from) {
@@ -131,10 +121,7 @@ struct FloatsAvx512 {
   static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
   static F max(F a, F b) { return _mm512_max_ps(a, b); }
   static F min(F a, F b) { return _mm512_min_ps(a, b); }
-  static F round(F x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-  static F power_of_two(F n) {
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127)), 23));
-  }
+  static F low_bits_as_exponent(F v) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(v), 23)); }
 
   static F load_f16(const uint16_t* from) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from))); }
   static F load_bf16(const uint16_t* from) {
