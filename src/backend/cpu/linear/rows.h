@@ -81,12 +81,14 @@ void quantize_eights(const float* x, QuantBlock* to, int64_t stride, int64_t eig
 
 template <class V>
 void quantize(const float* x, int64_t blocks, QuantBlock* to, int64_t stride, int64_t eight_stride) {
+  const bool overlap = blocks > 8 && eight_stride == 8 * stride;
   for (; blocks >= 16; blocks -= 16, x += 512, to += 2 * eight_stride) quantize_eights<V, 2>(x, to, stride, eight_stride);
   if (blocks >= 8) {
     quantize_eights<V, 1>(x, to, stride, eight_stride);
     blocks -= 8, x += 256, to += eight_stride;
   }
   if (blocks == 0) return;
+  if (overlap) return quantize_eights<V, 1>(x - 32 * (8 - blocks), to - (8 - blocks) * stride, stride, 0);  // some once more
   alignas(64) float rest[8 * 32] = {};
   QuantBlock last[8];
   std::copy_n(x, 32 * blocks, rest);
