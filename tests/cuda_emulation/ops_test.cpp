@@ -292,7 +292,9 @@ void check_attention(OpRig& rig, const Heads& heads, const std::vector<Attention
   Operand x = rig.operand(rows, in);
   const auto weights = [&](int64_t n) { return rig.weight(n, in, 1.2f / 8); };
   // Behind each other, as a model's are: many rows are one product then.
-  if (fused_qkv) ASSERT_TRUE(rig.device->reserve_weights(rig.device->weight_bytes(rig.options.dtype, queries + 2 * keys, in)));
+  if (fused_qkv) {
+    ASSERT_TRUE(rig.device->reserve_weights(rig.device->weight_bytes(rig.options.dtype, queries + 2 * keys, in)));
+  }
   const OpRig::Weights wq = weights(queries), wk = weights(keys), wv = weights(keys), bq = rig.weight(1, queries, 0.3f), bk = rig.weight(1, keys, 0.3f), bv = rig.weight(1, keys, 0.3f);
   rig.run(step.inputs(), [&](Backend& backend, const StepInputs& there, bool device) {
     const Matrix mq = device ? q.device : q.reference, mk = device ? k.device : k.reference, mv = device ? v.device : v.reference;

@@ -3,6 +3,7 @@
 // A group holds kFloatLanes output rows, k by k: [in][kFloatLanes] in the file's own type.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <type_traits>
 
@@ -21,8 +22,9 @@ PM_INLINE inline typename V::F load_weight(const std::byte* from) {
 /// Bytes of weights that are asked for ahead.
 inline constexpr int64_t kFloatAhead = 4096;
 
+/// Adds the products of `count` elements. ahead: weights that are asked for meanwhile, ahead_step bytes with each element.
 template <class V, DType Type, int Vectors, int Columns>
-void float_tile(const std::byte* w, int64_t count, const float* x, int64_t x_stride, float* sums) {
+void float_tile(const std::byte* w, int64_t count, const float* x, int64_t x_stride, float* sums, const std::byte* ahead, int64_t ahead_step) {
   constexpr int kBytes = Type == DType::f32 ? 4 : 2;
   using F = typename V::F;
   F acc[Vectors * Columns];
@@ -32,7 +34,9 @@ void float_tile(const std::byte* w, int64_t count, const float* x, int64_t x_str
   const float* rows[Columns];
   unroll<Columns>([&](auto c) PM_INLINE { rows[c] = x + c * x_stride; });
   for (int64_t k = 0; k < count; ++k) {
-    unroll<Vectors * V::kLanes * kBytes / 64>([&](auto line) PM_INLINE { V::prefetch(w + kFloatAhead + line * 64); });
+    V::prefetch(ahead);
+    if (ahead_step > 64) V::prefetch(ahead + 64);
+    ahead += ahead_step;
     F weight[Vectors];
     unroll<Vectors>([&](auto v) PM_INLINE { weight[v] = load_weight<V, Type>(w + v * V::kLanes * kBytes); });
     unroll<Columns>([&](auto column) PM_INLINE {
@@ -49,24 +53,50 @@ void float_tile(const std::byte* w, int64_t count, const float* x, int64_t x_str
 
 /// Up to kFloatColumns rows in one pass over the weights.
 template <class V, DType Type, int Columns = 1>
-void float_few(const std::byte* w, int64_t count, const float* x, int64_t x_stride, int64_t columns, float* sums) {
+void float_few(const std::byte* w, int64_t count, const float* x, int64_t x_stride, int64_t columns, float* sums, const std::byte* ahead, int64_t ahead_step) {
   if constexpr (Columns < V::kFloatColumns) {
-    if (columns > Columns) return float_few<V, Type, Columns + 1>(w, count, x, x_stride, columns, sums);
+    if (columns > Columns) return float_few<V, Type, Columns + 1>(w, count, x, x_stride, columns, sums, ahead, ahead_step);
   }
-  float_tile<V, Type, static_cast<int>(kFloatLanes) / V::kLanes, Columns>(w, count, x, x_stride, sums);
+  float_tile<V, Type, static_cast<int>(kFloatLanes) / V::kLanes, Columns>(w, count, x, x_stride, sums, ahead, ahead_step);
+}
+
+/// All rows, tile by tile. ahead: weights that are asked for meanwhile, row_bytes with each element by every tile or, shared, by all of them together.
+template <class V, DType Type, bool Shared>
+void float_rows(const std::byte* w, int64_t count, const float* x, int64_t x_stride, int64_t columns, float* sums, const std::byte* ahead, int64_t row_bytes) {
+  constexpr int kWide = V::kFloatWideColumns, kFew = V::kFloatColumns;
+  constexpr int64_t kPasses = kFloatLanes / (2 * V::kLanes);  // of a wide tile, which has two vectors
+  const int64_t all = columns;
+  for (int64_t now; columns > 0; columns -= now, x += now * x_stride, sums += now * kFloatLanes) {
+    const bool wide = columns >= kWide && (columns == kWide || columns > 2 * kFew);
+    now = wide ? kWide : columns > kFew && columns <= 2 * kFew ? (columns + 1) / 2 : std::min<int64_t>(columns, kFew);
+    const int64_t step = (Shared ? row_bytes * now / all : row_bytes) / (wide ? kPasses : 1);
+    if (wide) {
+      for (int64_t pass = 0; pass < kPasses; ++pass) {
+        const int64_t lane = pass * 2 * V::kLanes;
+        float_tile<V, Type, 2, kWide>(w + lane * (Type == DType::f32 ? 4 : 2), count, x, x_stride, sums + lane, ahead + pass * step * count, step);
+      }
+    } else {
+      float_few<V, Type>(w, count, x, x_stride, now, sums, ahead, step);
+    }
+    if (Shared) ahead += step * (wide ? kPasses : 1) * count;
+  }
 }
 
 template <class V, DType Type>
 void float_multiply(const std::byte* group, int64_t begin, int64_t count, const float* x, int64_t x_stride, int64_t columns, float* sums) {
-  constexpr int kBytes = Type == DType::f32 ? 4 : 2, kWide = V::kFloatWideColumns;
-  const std::byte* w = group + begin * kFloatLanes * kBytes;
+  constexpr int64_t kRowBytes = kFloatLanes * (Type == DType::f32 ? 4 : 2);
+  const std::byte* w = group + begin * kRowBytes;
   x += begin;
-  for (; columns >= kWide; columns -= kWide, x += kWide * x_stride, sums += kWide * kFloatLanes)
-    for (int64_t lane = 0; lane < kFloatLanes; lane += 2 * V::kLanes)
-      float_tile<V, Type, 2, kWide>(w + lane * kBytes, count, x, x_stride, sums + lane);
-  for (int64_t now; columns > 0; columns -= now, x += now * x_stride, sums += now * kFloatLanes) {
-    now = columns < V::kFloatColumns ? columns : V::kFloatColumns;
-    float_few<V, Type>(w, count, x, x_stride, now, sums);
+  // Where a few tiles of rows read 16-bit weights they become f32 once, in pieces that the first-level cache holds beside x. More rows would have x come
+  // from farther away in such short pieces, which costs more.
+  constexpr int64_t kPiece = 64, kMost = 32;
+  if (Type == DType::f32 || columns <= V::kFloatWideColumns || columns > kMost)
+    return float_rows<V, Type, false>(w, count, x, x_stride, columns, sums, w + kFloatAhead, kRowBytes);
+  alignas(64) float weights[kPiece * kFloatLanes];
+  for (int64_t now; count > 0; count -= now, w += now * kRowBytes, x += now) {
+    now = std::min(kPiece, count);
+    for (int64_t i = 0; i < now * kFloatLanes; i += V::kLanes) V::store_f(weights + i, load_weight<V, Type>(w + i * 2));
+    float_rows<V, DType::f32, true>(reinterpret_cast<const std::byte*>(weights), now, x, x_stride, columns, sums, w + now * kRowBytes, kRowBytes);
   }
 }
 

@@ -9,7 +9,7 @@
 
 namespace pagemill::linear_detail {
 
-/// Of eight blocks: what x is divided by, and 1 over it.
+/// The scales of eight blocks, and what x is multiplied with to be rounded.
 template <class V>
 struct EightScales {
   alignas(64) float scale[V::kLanes], inverse[V::kLanes];
