@@ -36,7 +36,8 @@ struct CpuBackend::AttentionCall {
   Matrix q, out;
   RowForms forms;                // of `out`; empty where heads and blocks of 32 do not line up
   bool by_tiles = false;         // for sequences with kTileRowsMin rows or more
-  int32_t queries = 0, queries_by_tiles = 0;  // of a task, at most
+  int32_t queries = 0;           // of a task, at most
+  int32_t queries_by_tiles = 0;  // the same by tiles
   int32_t group_heads = 0;       // query heads of a KV head
   int32_t parts = 1;             // pieces that they are cut into where they are more than half of kQueriesMax
   int32_t part_heads = 0;        // heads of a piece
@@ -247,8 +248,7 @@ void CpuBackend::finish_tile(const AttentionCall& call, const QueryTile& tile, i
     float* to = row_of(call.out, r) + first;
     for (int32_t head = 0; head < heads; ++head) kernels_.finish(state, row * heads + head, dim, to + int64_t{head} * dim);
     if (const QuantizedRows& quantized = call.forms.quantized)
-      matrices_.quantize(to, int64_t{heads} * dim / QuantizedRows::kBlock, quantized.block(r, first / QuantizedRows::kBlock), quantized.stride(r),
-                         8 * quantized.stride(r));
+      quantize_row(matrices_, to, quantized, r, first / QuantizedRows::kBlock, int64_t{heads} * dim / QuantizedRows::kBlock);
   }
   if (call.forms.rounded)
     round_part(pool_, matrices_, row_of(call.out, tile.first_row) + first, call.out.cols, tile.rows, int64_t{heads} * dim, call.forms.rounded, tile.first_row, first);

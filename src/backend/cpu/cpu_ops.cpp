@@ -30,7 +30,7 @@ template <class Write>
 void CpuBackend::write_rows(Matrix matrix, const RowForms& forms, int64_t begin, int64_t end, Write&& write) const {
   for (int64_t row = begin, first = begin; row < end; ++row) {
     write(row);
-    if (const QuantizedRows& to = forms.quantized) matrices_.quantize(row_of(matrix, row), to.blocks(), to.block(row, 0), to.stride(row), 8 * to.stride(row));
+    if (const QuantizedRows& to = forms.quantized) quantize_row(matrices_, row_of(matrix, row), to, row, 0, to.blocks());
     // bf16 rows of a tile lie side by side: they are made together, from the second-level cache.
     if (!forms.rounded || (row + 1 < end && (row + 1) % RoundedRows::kTileRows != 0)) continue;
     round_part(pool_, matrices_, row_of(matrix, first), matrix.cols, row + 1 - first, matrix.cols, forms.rounded, first, 0);

@@ -451,6 +451,10 @@ void linear_gated(ComputePool& pool, LinearScratch& scratch, const LinearInput& 
   });
 }
 
+void quantize_row(const LinearKernels& kernels, const float* x, const QuantizedRows& to, int64_t row, int64_t block, int64_t blocks) {
+  kernels.quantize(x, blocks, to.block(row, block), to.stride(row), 8 * to.stride(row));
+}
+
 void quantize_rows(ComputePool& pool, const LinearKernels& kernels, const float* x, int64_t x_stride, const QuantizedRows& to) {
   // Few rows are cut along k: a piece is some 4,096 elements.
   constexpr int64_t kPiece = 128;
@@ -458,8 +462,7 @@ void quantize_rows(ComputePool& pool, const LinearKernels& kernels, const float*
   pool.run_ranges({"quantize", to.cols()}, to.rows() * pieces, 1 + kPiece / to.blocks(), [&](int64_t begin, int64_t end, int) {
     for (int64_t piece = begin; piece < end; ++piece) {
       const int64_t row = piece / pieces, block = piece % pieces * kPiece;
-      kernels.quantize(x + row * x_stride + block * QuantizedRows::kBlock, std::min(kPiece, to.blocks() - block), to.block(row, block), to.stride(row),
-                       8 * to.stride(row));
+      quantize_row(kernels, x + row * x_stride + block * QuantizedRows::kBlock, to, row, block, std::min(kPiece, to.blocks() - block));
     }
   });
 }

@@ -67,8 +67,11 @@ struct GatedOut {
 void linear_gated(ComputePool& pool, LinearScratch& scratch, const LinearInput& x, const PackedWeight& gate, const PackedWeight& up,
                   const GatedOut& out);
 
+/// Rounds `blocks` blocks of 32 that x begins with, to those of a row from `block` on.
+void quantize_row(const LinearKernels& kernels, const float* x, const QuantizedRows& to, int64_t row, int64_t block, int64_t blocks);
+
 /// Rounds x [to.rows(), to.cols()], rows x_stride apart, for weights of this table, as a phase of its own. Ops that make a row in cache call
-/// kernels.quantize on it instead.
+/// quantize_row on it instead.
 void quantize_rows(ComputePool& pool, const LinearKernels& kernels, const float* x, int64_t x_stride, const QuantizedRows& to);
 
 /// Rounds a part of a matrix, x [rows, cols], rows x_stride apart, for weights of a table with tiles: into `to` from `row` and `col` on. col and, where

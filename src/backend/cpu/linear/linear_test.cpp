@@ -111,7 +111,7 @@ struct Input {
     memory.resize(QuantizedRows::bytes(rows, cols));
     x.quantized = QuantizedRows(memory.data(), rows, cols);
     for (int64_t row = 0; row < rows; ++row)
-      kernels.quantize(floats.data() + row * cols, cols / 32, x.quantized.block(row, 0), x.quantized.stride(row), 8 * x.quantized.stride(row));
+      quantize_row(kernels, floats.data() + row * cols, x.quantized, row, 0, cols / 32);
   }
   Floats floats;
   Lines memory, rounded_memory;

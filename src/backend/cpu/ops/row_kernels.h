@@ -10,7 +10,7 @@
 
 namespace pagemill::ops {
 
-/// x[i] = 2^x[i] for x ≤ 127.5: 0 below −125.5 and for −infinity. Error below 2 units in the last place: 2^r on [−1/2, 1/2] by the polynomial of degree 6
+/// x[i] = 2^x[i] for x ≤ 127: 0 below −125.5 and for −infinity. Error below 2 units in the last place: 2^r on [−1/2, 1/2] by the polynomial of degree 6
 /// in r·ln 2 (Taylor; its remainder is 1.2e-7 of the value), times a power of two put together from its bits. Vectors are done side by side, since the
 /// operations of one wait for each other and a core looks only some three ahead.
 template <class V, int Vectors>

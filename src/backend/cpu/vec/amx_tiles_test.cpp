@@ -286,7 +286,7 @@ std::vector<float> multiply(const LinearKernels& kernels, DType type, const Byte
   for (float& value : x) value = static_cast<float>(random.normal());
   Bytes quantized(QuantizedRows::bytes(rows, in)), rounded(RoundedRows::bytes(rows, in));
   LinearInput input{.quantized = QuantizedRows(quantized.data(), rows, in), .rounded = RoundedRows(rounded.data(), rows, in), .floats = x.data(), .floats_stride = in, .rows = rows};
-  for (int64_t row = 0; row < rows; ++row) kernels.quantize(x.data() + row * in, in / 32, input.quantized.block(row, 0), input.quantized.stride(row), 8 * input.quantized.stride(row));
+  for (int64_t row = 0; row < rows; ++row) quantize_row(kernels, x.data() + row * in, input.quantized, row, 0, in / 32);
   if (weight->wants_rounded(rows)) round_rows(pool, kernels, x.data(), in, input.rounded);
   const LinearPart part{weight.get(), nullptr, y.data(), out};
   linear(pool, scratch, input, {&part, 1});
