@@ -19,7 +19,7 @@ PM_INLINE inline typename V::F load_weight(const std::byte* from) {
   if constexpr (Type == DType::f32) return V::load_f(from);
 }
 
-/// Bytes of weights that are asked for ahead.
+/// Bytes of weights that tiles of more rows ask for ahead.
 inline constexpr int64_t kFloatAhead = 4096;
 
 /// Adds the products of `count` elements. ahead: weights that are asked for meanwhile, ahead_step bytes with each element.
@@ -116,7 +116,7 @@ void float_streams_tile(const std::byte* const* groups, int64_t in, const float*
     unroll<Columns>([&](auto c) PM_INLINE { value[c] = V::broadcast_f(rows[c] + k); });
     unroll<Groups>([&](auto group) PM_INLINE {
       constexpr int g = group;
-      unroll<kFloatLanes * kBytes / 64>([&](auto line) PM_INLINE { V::prefetch(w[g] + kFloatAhead / Groups + line * 64); });
+      unroll<kFloatLanes * kBytes / 64>([&](auto line) PM_INLINE { V::prefetch_second(w[g] + kStreamAhead / Groups + line * 64); });
       unroll<kVectors>([&](auto vector) PM_INLINE {
         constexpr int v = vector;
         const F weight = load_weight<V, Type>(w[g] + v * V::kLanes * kBytes);

@@ -19,8 +19,9 @@ constexpr int64_t kUnit = 32;
 constexpr int64_t kRowChunk = 256, kRowChunkMost = 512;
 // What an item costs beside its rows (PhaseShape), about.
 constexpr int64_t kItemCost = 16, kItemCostOfBf16Panels = 32;
-// Blocks of a unit that tiles of few rows go over one after the other, at most: two groups' share the second-level cache with those asked for.
-constexpr int64_t kDirectBlocks = 128;
+// From two tiles of rows on they go over a piece of a unit one after the other: of so many blocks at most, for two groups' share the second-level cache
+// with those asked for.
+constexpr int64_t kPieceRows = 2 * QuantizedRows::kTile, kDirectBlocks = 128;
 constexpr int64_t kFloatSteps = 512;  // along k: 32 rows of 16 bits are then 32 KiB
 
 struct Scratch {
@@ -31,7 +32,7 @@ struct Scratch {
   };
 };
 static_assert(sizeof(Scratch) <= LinearScratch::kBytes);
-static_assert(2 * kTaskUnits * (kPairRows - 1) <= kUnitsTogether * kRowChunkMost && kPairRows < kPanelRows);
+static_assert(2 * kTaskUnits * (kPieceRows - 1) <= kUnitsTogether * kRowChunkMost && kPieceRows < kPanelRows);
 
 /// Rows [begin, end) of x.
 struct Rows {
@@ -48,8 +49,12 @@ const FloatKernels& float_kernels(const PackedWeight& weight) { return weight.ke
 
 /// Groups of a pass over few rows of x, each a stream from memory, if there are as many; 1 where arithmetic is what takes the time.
 size_t streams_of(const PackedWeight& weight, const LinearInput& x) {
-  if (weight.vector() != nullptr || weight.wants_rounded(x.rows) || x.rows >= kPairRows) return 1;
-  if (weight.wants_quantized(x.rows)) return quantized_kernels(weight).direct_four != nullptr && x.rows <= 2 ? 4 : 2;
+  if (weight.vector() != nullptr || weight.wants_rounded(x.rows)) return 1;
+  if (weight.wants_quantized(x.rows)) {
+    if (x.rows >= (weight.kernels().pairs_of_tiles ? kPieceRows : kPairRows)) return 1;
+    return quantized_kernels(weight).direct_four != nullptr && x.rows <= 2 ? 4 : 2;
+  }
+  if (x.rows >= kPairRows) return 1;
   const int64_t most = float_kernels(weight).cells / x.rows;
   return most >= 4 ? 4 : most >= 2 ? 2 : 1;
 }
@@ -74,8 +79,8 @@ void multiply_direct(const Product& product, const LinearInput& x, Rows rows, co
   const QuantizedKernels& kernels = quantized_kernels(weight);
   const auto [first, groups] = groups_of(weight, product.unit);
   const bool pairs = weight.kernels().pairs_of_tiles;
-  // Two whole tiles of rows or more go over a piece of the unit before the next one, and meanwhile each of the first two asks for a group's next piece.
-  const bool in_pieces = pairs && groups == 2 && rows.count() >= 2 * QuantizedRows::kTile;
+  // Meanwhile each of the first two tiles asks for a group's next piece.
+  const bool in_pieces = pairs && groups == 2 && rows.count() >= kPieceRows;
   const bool known = after.unit < units_of(*after.weight) && after.weight->source_dtype == weight.source_dtype && after.weight->in == weight.in;
   const int64_t blocks = weight.in / 32, pieces = in_pieces ? (blocks + kDirectBlocks - 1) / kDirectBlocks : 1;
   const int64_t piece = (blocks + 8 * pieces - 1) / (8 * pieces) * 8;
@@ -105,17 +110,21 @@ void multiply_direct(const Product& product, const LinearInput& x, Rows rows, co
 /// groups[i] times all rows of x: in passes of four, two and one.
 void multiply_streams(const PackedWeight& weight, std::span<const std::byte* const> groups, const LinearInput& x, std::span<float* const> sums) {
   const size_t most = streams_of(weight, x);
-  const auto columns = static_cast<int>(x.rows);
   for (size_t at = 0, now; at < groups.size(); at += now) {
     now = groups.size() - at >= most ? most : groups.size() - at >= 2 ? 2 : 1;
     if (weight.wants_quantized(x.rows)) {
       const QuantizedKernels& kernels = quantized_kernels(weight);
       const auto product = now == 4 ? kernels.direct_four : now == 2 ? kernels.direct_pair : kernels.direct;
-      product(groups.data() + at, weight.in, {0, weight.in / 32}, x.quantized.block(0, 0), x.quantized.stride(0), columns, sums.data() + at, kUnit);
+      for (int64_t row = 0; row < x.rows; row += QuantizedRows::kTile) {
+        std::array<float*, 4> to{};
+        for (size_t i = 0; i < now; ++i) to[i] = sums[at + i] + row * kUnit;
+        product(groups.data() + at, weight.in, {0, weight.in / 32}, x.quantized.block(row, 0), x.quantized.stride(row),
+                static_cast<int>(std::min(QuantizedRows::kTile, x.rows - row)), to.data(), kUnit);
+      }
     } else {
       const FloatKernels& kernels = float_kernels(weight);
       const auto product = now == 4 ? kernels.four_streams : now == 2 ? kernels.two_streams : kernels.one_stream;
-      product(groups.data() + at, weight.in, x.floats, x.floats_stride, columns, sums.data() + at);
+      product(groups.data() + at, weight.in, x.floats, x.floats_stride, static_cast<int>(x.rows), sums.data() + at);
     }
   }
 }
@@ -163,7 +172,7 @@ class Ahead {
 
   void ask() {
     for (const size_t stop = std::min(end_, at_ + slice_); at_ < stop; at_ += kLine)
-      for (int64_t g = 0; g < groups_; ++g) __builtin_prefetch(from_[g] + at_);
+      for (int64_t g = 0; g < groups_; ++g) __builtin_prefetch(from_[g] + at_, 0, 2);
   }
 
  private:

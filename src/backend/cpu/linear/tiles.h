@@ -116,10 +116,6 @@ PM_INLINE inline void apply_scales(const BlockScales<V, K>& scales, const QuantB
   }
 }
 
-// Bytes that the kernels of few rows ask for ahead of what they multiply; two groups get half of it each. A block's arithmetic fills the
-// window in which a core looks ahead by itself, so memory would be waited for.
-inline constexpr size_t kPrefetchBytes = 2048;
-
 /// One, two or four groups times a few rows of x, which are read once for both. Next: blocks of the next group are asked for, else those that follow.
 template <class V, class Fmt, int Groups, int Columns, bool Next = false>
 void direct_tile(const std::byte* const* groups, int64_t in, const DirectBlocks& blocks, const QuantBlock* x, int64_t x_stride, float* const* sums,
@@ -140,7 +136,7 @@ void direct_tile(const std::byte* const* groups, int64_t in, const DirectBlocks&
   const std::byte *q[Groups], *ahead[Groups], *next = nullptr, *next_header = nullptr;
   unroll<Groups>([&](auto g) PM_INLINE {
     q[g] = block_of(groups[g], blocks.begin);
-    ahead[g] = q[g] + kPrefetchBytes / Groups;
+    ahead[g] = q[g] + kStreamAhead / Groups;
   });
   if constexpr (Next) {
     next = block_of(blocks.next_group, blocks.next_begin);
@@ -156,7 +152,7 @@ void direct_tile(const std::byte* const* groups, int64_t in, const DirectBlocks&
     }
     unroll<Groups>([&](auto g) PM_INLINE {
       if constexpr (!Next) {
-        for (size_t line = 0; line < kAsked; line += 64) V::prefetch(ahead[g] + line);
+        for (size_t line = 0; line < kAsked; line += 64) V::prefetch_second(ahead[g] + line);
         ahead[g] += kAsked;
       }
       load_scales<V, Fmt>(groups[g], block, scales[g]);
@@ -261,7 +257,8 @@ void panel_tile(const std::byte* panel, size_t panel_bytes, int64_t blocks, bool
 template <class V, class K>
 void panel(const std::byte* panel, size_t panel_bytes, int panels, int64_t blocks, bool add, const QuantBlock* x, int64_t x_stride, int columns,
            float* sums, int64_t sums_stride) {
-  constexpr int kWide = V::kPanelColumns;
+  // Sums of halves take registers for themselves: with fewer rows all stay there.
+  constexpr int kWide = K::halves ? 4 : V::kPanelColumns;
   for (int now; columns > 0; columns -= now, x += now, sums += now * sums_stride) {
     if (panels == 1) {
       now = 1;
