@@ -116,7 +116,7 @@ void float_streams_tile(const std::byte* const* groups, int64_t in, const float*
     unroll<Columns>([&](auto c) PM_INLINE { value[c] = V::broadcast_f(rows[c] + k); });
     unroll<Groups>([&](auto group) PM_INLINE {
       constexpr int g = group;
-      unroll<kFloatLanes * kBytes / 64>([&](auto line) PM_INLINE { V::prefetch_second(w[g] + kStreamAhead / Groups + line * 64); });
+      unroll<kFloatLanes * kBytes / 64>([&](auto line) PM_INLINE { V::prefetch_second(w[g] + kStreamAhead / Groups + line * 64), V::prefetch(w[g] + kStreamNear + line * 64); });
       unroll<kVectors>([&](auto vector) PM_INLINE {
         constexpr int v = vector;
         const F weight = load_weight<V, Type>(w[g] + v * V::kLanes * kBytes);

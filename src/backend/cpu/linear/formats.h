@@ -66,8 +66,9 @@ PM_INLINE inline void unroll(Body&& body) {
 }
 
 /// Bytes that the kernels of few rows ask for ahead of what they multiply, all streams together: a block's arithmetic fills the window in which a core
-/// looks ahead by itself, so memory would be waited for. Into the second level: what a core may wait for at once into the first is 12 to 24 lines.
-inline constexpr size_t kStreamAhead = 8192;
+/// looks ahead by itself, so memory would be waited for. They go to the second-level cache, for far fewer lines can be under way to the first, and from
+/// there to the first kStreamNear bytes ahead in each stream.
+inline constexpr size_t kStreamAhead = 8192, kStreamNear = 512;
 
 constexpr size_t align64(size_t bytes) { return (bytes + 63) / 64 * 64; }
 

@@ -52,8 +52,6 @@ struct QuantizedKernels {
   /// Of two groups in one pass over x. With fewer than kTile rows memory is what is waited for, and two runs of groups that lie far apart are
   /// two streams, which it serves faster than one. With kTile rows: see LinearKernels::pairs_of_tiles.
   Direct direct_pair = nullptr;
-  /// Of four groups, four streams, for one or two rows; null where there are too few registers.
-  Direct direct_four = nullptr;
   /// Blocks [begin, begin + count) of a group as bytes ready to multiply, for when many rows follow.
   void (*unpack)(const std::byte* group, int64_t in, int64_t begin, int64_t count, std::byte* panel) = nullptr;
   /// The products of `panels` neighbouring panels (1 or 2, panel_bytes apart; a lone one is slow), for 1 … kTile rows:

@@ -50,10 +50,7 @@ const FloatKernels& float_kernels(const PackedWeight& weight) { return weight.ke
 /// Groups of a pass over few rows of x, each a stream from memory, if there are as many; 1 where arithmetic is what takes the time.
 size_t streams_of(const PackedWeight& weight, const LinearInput& x) {
   if (weight.vector() != nullptr || weight.wants_rounded(x.rows)) return 1;
-  if (weight.wants_quantized(x.rows)) {
-    if (x.rows >= (weight.kernels().pairs_of_tiles ? kPieceRows : kPairRows)) return 1;
-    return quantized_kernels(weight).direct_four != nullptr && x.rows <= 2 ? 4 : 2;
-  }
+  if (weight.wants_quantized(x.rows)) return x.rows < (weight.kernels().pairs_of_tiles ? kPieceRows : kPairRows) ? 2 : 1;
   if (x.rows >= kPairRows) return 1;
   const int64_t most = float_kernels(weight).cells / x.rows;
   return most >= 4 ? 4 : most >= 2 ? 2 : 1;
@@ -114,12 +111,12 @@ void multiply_streams(const PackedWeight& weight, std::span<const std::byte* con
     now = groups.size() - at >= most ? most : groups.size() - at >= 2 ? 2 : 1;
     if (weight.wants_quantized(x.rows)) {
       const QuantizedKernels& kernels = quantized_kernels(weight);
-      const auto product = now == 4 ? kernels.direct_four : now == 2 ? kernels.direct_pair : kernels.direct;
+      const auto product = now == 2 ? kernels.direct_pair : kernels.direct;
       for (int64_t row = 0; row < x.rows; row += QuantizedRows::kTile) {
-        std::array<float*, 4> to{};
+        float* to[2] = {};
         for (size_t i = 0; i < now; ++i) to[i] = sums[at + i] + row * kUnit;
         product(groups.data() + at, weight.in, {0, weight.in / 32}, x.quantized.block(row, 0), x.quantized.stride(row),
-                static_cast<int>(std::min(QuantizedRows::kTile, x.rows - row)), to.data(), kUnit);
+                static_cast<int>(std::min(QuantizedRows::kTile, x.rows - row)), to, kUnit);
       }
     } else {
       const FloatKernels& kernels = float_kernels(weight);

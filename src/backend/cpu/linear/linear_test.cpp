@@ -590,19 +590,19 @@ TEST_F(Linear, SeveralPartsInOnePhaseEqualEachAlone) {
   }
 }
 
-TEST_F(Linear, FewRowsInLongTasksEqualEightRows) {
+TEST_F(Linear, FewRowsInLongTasksEqualSixteenRows) {
   for (const LinearKernels* kernels : tables()) {
     // Tasks of several units, some with a piece of two parts, and an odd number of groups at an end.
     const int64_t in = 64, outs[] = {1449, 840, 1449};
     const DType types[] = {DType::q5_0, DType::q4_1, DType::f16};
-    const Floats x = random_rows(8, in, 1);
+    const Floats x = random_rows(16, in, 1);
     std::vector<std::unique_ptr<PackedWeight>> weights;
     std::vector<Floats> expected;
     for (size_t i = 0; i < std::size(types); ++i) {
       weights.push_back(pack(types[i], random_matrix(types[i], outs[i], in, i), outs[i], in, *kernels));
-      expected.push_back(multiply(Input(x, 8, in, *kernels), *weights[i]));
+      expected.push_back(multiply(Input(x, 16, in, *kernels), *weights[i]));
     }
-    for (int64_t rows = 1; rows < 8; ++rows) {
+    for (int64_t rows = 1; rows < 16; ++rows) {
       const Input input(Floats(x.begin(), x.begin() + rows * in), rows, in, *kernels);
       std::vector<Floats> got;
       std::vector<LinearPart> parts;
@@ -615,25 +615,24 @@ TEST_F(Linear, FewRowsInLongTasksEqualEightRows) {
   }
 }
 
-TEST_F(Linear, FourGroupsInAPassEqualEachAlone) {
+TEST_F(Linear, TwoGroupsInAPassEqualEachAlone) {
   for (const LinearKernels* kernels : tables()) {
     for (const DType type : kTypes) {
       const QuantizedKernels& products = kernels->quantized[static_cast<int>(type)];
-      if (products.direct_four == nullptr) continue;
+      if (products.direct == nullptr) continue;
       const int64_t in = 512, lanes = kernels->lanes;
-      const auto weight = pack(type, random_matrix(type, 4 * lanes, in, 41), 4 * lanes, in, *kernels);
-      for (const int64_t rows : {1, 2}) {
+      const auto weight = pack(type, random_matrix(type, 2 * lanes, in, 41), 2 * lanes, in, *kernels);
+      for (int64_t rows = 1; rows <= QuantizedRows::kTile; ++rows) {
         const Input input(random_rows(rows, in, 43), rows, in, *kernels);
-        Floats together(static_cast<size_t>(4 * rows * lanes)), alone(together.size());
-        const std::byte* groups[4];
-        float *sums[4], *expected[4];
-        for (int g = 0; g < 4; ++g) {
-          groups[g] = weight->group(g);
-          sums[g] = together.data() + g * rows * lanes;
-          expected[g] = alone.data() + g * rows * lanes;
-          products.direct(groups + g, in, {0, in / 32}, input.x.quantized.block(0, 0), input.x.quantized.stride(0), static_cast<int>(rows), expected + g, lanes);
-        }
-        products.direct_four(groups, in, {0, in / 32}, input.x.quantized.block(0, 0), input.x.quantized.stride(0), static_cast<int>(rows), sums, lanes);
+        Floats together(static_cast<size_t>(2 * rows * lanes)), alone(together.size());
+        const std::byte* const groups[] = {weight->group(0), weight->group(1)};
+        float *const sums[] = {together.data(), together.data() + rows * lanes}, *const expected[] = {alone.data(), alone.data() + rows * lanes};
+        const auto product = [&](auto kernel, int first, float* const* to) {
+          kernel(groups + first, in, DirectBlocks{0, in / 32}, input.x.quantized.block(0, 0), input.x.quantized.stride(0), static_cast<int>(rows), to, lanes);
+        };
+        product(products.direct, 0, expected);
+        product(products.direct, 1, expected + 1);
+        product(products.direct_pair, 0, sums);
         EXPECT_EQ(std::memcmp(together.data(), alone.data(), alone.size() * sizeof(float)), 0) << name_of(*kernels) << ' ' << to_string(type) << ' ' << rows << " rows";
       }
     }

@@ -14,9 +14,8 @@ constexpr void add_quantized(LinearKernels& table) {
   static_assert(panel_block_bytes<V, PanelKindOf<V, Fmt>>() * kPanelBlocks <= kPanelGroupBytes);
   using L = Layout<V, Fmt>;
   table.quantized[static_cast<int>(Fmt::dtype)] = {&L::group_bytes,    &L::header_bytes,  &pack<V, Fmt>,  &dequantize<V, Fmt>,
-                                                   &direct<V, Fmt, 1>, &direct<V, Fmt, 2>, nullptr,        &unpack<V, Fmt>,
+                                                   &direct<V, Fmt, 1>, &direct<V, Fmt, 2>, &unpack<V, Fmt>,
                                                    &panel<V, PanelKindOf<V, Fmt>>};
-  if constexpr (V::kStreams == 4) table.quantized[static_cast<int>(Fmt::dtype)].direct_four = &direct<V, Fmt, 4>;
 }
 
 template <class V, DType Type>

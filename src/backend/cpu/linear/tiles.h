@@ -116,7 +116,7 @@ PM_INLINE inline void apply_scales(const BlockScales<V, K>& scales, const QuantB
   }
 }
 
-/// One, two or four groups times a few rows of x, which are read once for both. Next: blocks of the next group are asked for, else those that follow.
+/// One or two groups times a few rows of x, which are read once for both. Next: blocks of the next group are asked for, else those that follow.
 template <class V, class Fmt, int Groups, int Columns, bool Next = false>
 void direct_tile(const std::byte* const* groups, int64_t in, const DirectBlocks& blocks, const QuantBlock* x, int64_t x_stride, float* const* sums,
                  int64_t sums_stride) {
@@ -153,6 +153,7 @@ void direct_tile(const std::byte* const* groups, int64_t in, const DirectBlocks&
     unroll<Groups>([&](auto g) PM_INLINE {
       if constexpr (!Next) {
         for (size_t line = 0; line < kAsked; line += 64) V::prefetch_second(ahead[g] + line);
+        for (size_t line = 0; line < L::kBlockBytes; line += 64) V::prefetch(q[g] + kStreamNear + line);
         ahead[g] += kAsked;
       }
       load_scales<V, Fmt>(groups[g], block, scales[g]);
@@ -174,9 +175,9 @@ void direct(const std::byte* const* groups, int64_t in, const DirectBlocks& bloc
             float* const* sums, int64_t sums_stride) {
   float* to[Groups];
   for (int g = 0; g < Groups; ++g) to[g] = sums[g];
-  constexpr bool kEight = Groups == 1 || (Groups == 2 && V::kPairColumns == 8), kFour = Groups <= 2;
+  constexpr bool kEight = Groups == 1 || V::kPairColumns == 8;
   while (columns > 0) {
-    const int now = columns >= 8 && kEight ? 8 : columns >= 4 && kFour ? 4 : columns >= 2 ? 2 : 1;
+    const int now = columns >= 8 && kEight ? 8 : columns >= 4 ? 4 : columns >= 2 ? 2 : 1;
     switch (now) {
       case 8:
         if constexpr (kEight && Groups == 2) {
@@ -187,9 +188,7 @@ void direct(const std::byte* const* groups, int64_t in, const DirectBlocks& bloc
         }
         if constexpr (kEight) direct_tile<V, Fmt, Groups, 8>(groups, in, blocks, x, x_stride, to, sums_stride);
         break;
-      case 4:
-        if constexpr (kFour) direct_tile<V, Fmt, Groups, 4>(groups, in, blocks, x, x_stride, to, sums_stride);
-        break;
+      case 4: direct_tile<V, Fmt, Groups, 4>(groups, in, blocks, x, x_stride, to, sums_stride); break;
       case 2: direct_tile<V, Fmt, Groups, 2>(groups, in, blocks, x, x_stride, to, sums_stride); break;
       default: direct_tile<V, Fmt, Groups, 1>(groups, in, blocks, x, x_stride, to, sums_stride); break;
     }

@@ -13,7 +13,7 @@ namespace {
 struct Avx2 {
   static constexpr int kLanes = 8;
   static constexpr bool kVnni = false, kWholeSums = false;
-  static constexpr int kPanelColumns = 4, kPairColumns = 4, kStreams = 2, kFloatColumns = 3, kFloatWideColumns = 6;
+  static constexpr int kPanelColumns = 4, kPairColumns = 4, kFloatColumns = 3, kFloatWideColumns = 6;
   static constexpr const char* kCompiledFor = "avx2";
   using I = __m256i;
   using F = __m256;

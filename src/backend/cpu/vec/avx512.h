@@ -13,7 +13,7 @@ namespace {
 struct Avx512 {
   static constexpr int kLanes = 16;
   static constexpr bool kVnni = false, kWholeSums = false;
-  static constexpr int kPanelColumns = 8, kPairColumns = 8, kStreams = 4, kFloatColumns = 8, kFloatWideColumns = 12;
+  static constexpr int kPanelColumns = 8, kPairColumns = 8, kFloatColumns = 8, kFloatWideColumns = 12;
   static constexpr const char* kCompiledFor = "avx512";
   using I = __m512i;
   using F = __m512;

@@ -22,7 +22,7 @@ template <int Lanes, bool Vnni>
 struct Plain {
   static constexpr int kLanes = Lanes;
   static constexpr bool kVnni = Vnni, kWholeSums = Vnni && Lanes == 16;
-  static constexpr int kPanelColumns = Lanes / 2, kPairColumns = Lanes / 2, kStreams = Lanes / 4, kFloatColumns = 3, kFloatWideColumns = 6;
+  static constexpr int kPanelColumns = Lanes / 2, kPairColumns = Lanes / 2, kFloatColumns = 3, kFloatWideColumns = 6;
   static constexpr const char* kCompiledFor = "baseline";
 
   struct I {
