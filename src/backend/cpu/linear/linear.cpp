@@ -76,7 +76,7 @@ void multiply_direct(const Product& product, const LinearInput& x, Rows rows, co
   const QuantizedKernels& kernels = quantized_kernels(weight);
   const auto [first, groups] = groups_of(weight, product.unit);
   const bool pairs = weight.kernels().pairs_of_tiles;
-  // Meanwhile each of the first two tiles asks for a group's next piece.
+  // Of a piece's tiles each of the first two asks for a group's next piece.
   const bool in_pieces = pairs && groups == 2 && rows.count() >= kPieceRows;
   const bool known = after.unit < units_of(*after.weight) && after.weight->source_dtype == weight.source_dtype && after.weight->in == weight.in;
   const int64_t blocks = weight.in / 32, pieces = in_pieces ? (blocks + kDirectBlocks - 1) / kDirectBlocks : 1;
