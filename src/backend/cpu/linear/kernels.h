@@ -49,7 +49,7 @@ struct QuantizedKernels {
                           int columns, float* const* sums, int64_t sums_stride);
   /// Of one group, for 1 … QuantizedRows::kTile rows.
   Direct direct = nullptr;
-  /// Of two groups in one pass over x. With fewer than kTile rows memory is what is waited for, and two runs of groups that lie far apart are
+  /// Of two groups in one pass over x. With few rows memory is what is waited for, and two runs of groups that lie far apart are
   /// two streams, which it serves faster than one. With kTile rows: see LinearKernels::pairs_of_tiles.
   Direct direct_pair = nullptr;
   /// Blocks [begin, begin + count) of a group as bytes ready to multiply, for when many rows follow.

@@ -50,8 +50,9 @@ const FloatKernels& float_kernels(const PackedWeight& weight) { return weight.ke
 /// Groups of a pass over few rows of x, each a stream from memory, if there are as many; 1 where arithmetic is what takes the time.
 size_t streams_of(const PackedWeight& weight, const LinearInput& x) {
   if (weight.vector() != nullptr || weight.wants_rounded(x.rows)) return 1;
-  if (weight.wants_quantized(x.rows)) return x.rows < (weight.kernels().pairs_of_tiles ? kPieceRows : kPairRows) ? 2 : 1;
-  if (x.rows >= kPairRows) return 1;
+  const bool quantized = weight.wants_quantized(x.rows);
+  if (x.rows >= (quantized && weight.kernels().pairs_of_tiles ? kPieceRows : kPairRows)) return 1;
+  if (quantized) return 2;
   const int64_t most = float_kernels(weight).cells / x.rows;
   return most >= 4 ? 4 : most >= 2 ? 2 : 1;
 }
