@@ -25,12 +25,12 @@ inline std::vector<std::string> cpu_backend_names() {
   return names;
 }
 
-/// The backend with the plain instance of the kernels over tiles (Isa::amx): for tests of single ops and of short texts.
+/// The backend with the plain instance of what Isa::amx has, tiles and operations on bf16: for tests of single ops and of short texts.
 inline constexpr const char* kPlainTiles = "plain_tiles";
 
 /// deterministic: as with --deterministic, which most tests need where a CPU has AMX: they compare bits.
 inline std::unique_ptr<Backend> open_cpu_backend(const std::string& isa, int threads = 2, bool deterministic = true) {
-  if (isa == kPlainTiles) return std::make_unique<CpuBackend>(Isa::plain, threads, plain_tile_linear_kernels(deterministic), isa);
+  if (isa == kPlainTiles) return std::make_unique<CpuBackend>(threads, plain_bf16_op_kernels(), plain_tile_linear_kernels(deterministic), isa);
   auto backend = make_cpu_backend(isa, threads, deterministic);
   PM_CHECK(backend, "{}", backend.error().message);
   return std::move(*backend);

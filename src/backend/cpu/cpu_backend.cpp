@@ -10,10 +10,10 @@
 namespace pagemill {
 
 CpuBackend::CpuBackend(Isa isa, int threads, bool deterministic)
-    : CpuBackend(isa, threads, linear_kernels(isa, deterministic), std::string(to_string(isa))) {}
+    : CpuBackend(threads, op_kernels(isa), linear_kernels(isa, deterministic), std::string(to_string(isa))) {}
 
-CpuBackend::CpuBackend(Isa isa, int threads, const LinearKernels& matrices, std::string name)
-    : kernels_(op_kernels(isa)), matrices_(matrices), pool_(threads), linear_scratch_(pool_.threads()), sampler_(pool_) {
+CpuBackend::CpuBackend(int threads, const OpKernels& ops, const LinearKernels& matrices, std::string name)
+    : kernels_(ops), matrices_(matrices), pool_(threads), linear_scratch_(pool_.threads()), sampler_(pool_) {
   device_.kind = DeviceKind::cpu;
   device_.name = cpu_model_name();
   device_.isa = std::move(name);

@@ -21,8 +21,8 @@ namespace pagemill {
 class CpuBackend final : public Backend {
  public:
   CpuBackend(Isa isa, int threads, bool deterministic = false);
-  /// With other matrix kernels, under a name of their own: for tests of what this CPU lacks.
-  CpuBackend(Isa isa, int threads, const LinearKernels& matrices, std::string name);
+  /// With other kernels, under a name of their own: for tests of what this CPU lacks.
+  CpuBackend(int threads, const OpKernels& ops, const LinearKernels& matrices, std::string name);
 
   /// ComputePool::trace().
   void trace(std::vector<PhaseTime>* to) { pool_.trace(to); }

@@ -3,7 +3,8 @@
 // Scores of M queries against a block's 16 tokens and sums of 16 elements of its values are the same product C[M, 16] (+)= A[M, k] · B[k, 16]:
 // keys lie transposed in the cache, and both come out of it as f32 into a buffer that stays in the L1 cache for all queries
 // of the task. M queries share each load of B and up to four such products each load of A; a sum over k is one chain of fused multiply-adds, the same
-// for every tile.
+// for every tile. Where V has operations on bf16, weights and values are rounded to it once, and multiplied as pairs of positions; scores, of whose error
+// an exponential is taken, are not.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +14,8 @@
 
 namespace pagemill::ops {
 
-/// C = A · B (+ C where `accumulate`), k long. B's columns lie in parts of 16: a part's rows ldb elements apart, the next part `part` elements on.
+/// C = A · B (+ C where `accumulate`), k long. B's columns lie in parts of 16: a part's rows ldb elements apart, the next part `part` elements on. Elements
+/// of A and B are floats, or pairs of bf16 along k.
 struct Product {
   const float* a;
   int64_t lda;
@@ -29,8 +31,8 @@ struct Product {
 template <class V>
 inline constexpr int32_t kPartsAtOnce = V::kProductVectors * V::kFloats / kTileColumns;
 
-/// C's rows [row, row + M), Vectors vectors of columns.
-template <class V, int M, int Vectors>
+/// C's rows [row, row + M), Vectors vectors of columns. Pairs: of bf16.
+template <class V, bool Pairs, int M, int Vectors>
 inline void product_tile(const Product& from, int64_t row) {
   constexpr int kOfPart = kTileColumns / V::kFloats;
   const float* a = from.a + row * from.lda;
@@ -49,7 +51,10 @@ inline void product_tile(const Product& from, int64_t row) {
     for (int m = 0; m < M; ++m) {
       const typename V::F factor = V::set(a[m * from.lda]);
 #pragma GCC unroll 16
-      for (int v = 0; v < Vectors; ++v) sums[m][v] = V::fma(factor, columns[v], sums[m][v]);
+      for (int v = 0; v < Vectors; ++v) {
+        if constexpr (Pairs) sums[m][v] = V::dot_pairs(sums[m][v], columns[v], factor);
+        else sums[m][v] = V::fma(factor, columns[v], sums[m][v]);
+      }
     }
   }
 #pragma GCC unroll 16
@@ -59,35 +64,35 @@ inline void product_tile(const Product& from, int64_t row) {
 }
 
 /// All of C's rows, six at a time at most, cut as evenly as possible: 7 as 4 + 3, not 6 + 1.
-template <class V, int Vectors>
+template <class V, bool Pairs, int Vectors>
 inline void product_rows(int32_t rows, const Product& from) {
   constexpr int32_t kRows = 6;
   for (int32_t row = 0; row < rows;) {
     const int32_t tiles = (rows - row + kRows - 1) / kRows, count = (rows - row + tiles - 1) / tiles;
     switch (count) {
-      case 1: product_tile<V, 1, Vectors>(from, row); break;
-      case 2: product_tile<V, 2, Vectors>(from, row); break;
-      case 3: product_tile<V, 3, Vectors>(from, row); break;
-      case 4: product_tile<V, 4, Vectors>(from, row); break;
-      case 5: product_tile<V, 5, Vectors>(from, row); break;
-      default: product_tile<V, kRows, Vectors>(from, row); break;
+      case 1: product_tile<V, Pairs, 1, Vectors>(from, row); break;
+      case 2: product_tile<V, Pairs, 2, Vectors>(from, row); break;
+      case 3: product_tile<V, Pairs, 3, Vectors>(from, row); break;
+      case 4: product_tile<V, Pairs, 4, Vectors>(from, row); break;
+      case 5: product_tile<V, Pairs, 5, Vectors>(from, row); break;
+      default: product_tile<V, Pairs, kRows, Vectors>(from, row); break;
     }
     row += count;
   }
 }
 
 /// All of C's rows and its first `parts` · 16 columns.
-template <class V>
+template <class V, bool Pairs>
 inline void product(int32_t rows, int64_t parts, Product from) {
   constexpr int kOfPart = kTileColumns / V::kFloats, kWide = kPartsAtOnce<V>;
   static_assert((kWide == 1 || kWide == 4) && kWide <= kSpanBlocksAtOnce);
   while (parts > 0) {
     const int64_t now = parts >= kWide ? kWide : parts >= 2 ? 2 : 1;
     if constexpr (kWide == 4) {
-      if (now == 4) product_rows<V, 4 * kOfPart>(rows, from);
-      if (now == 2) product_rows<V, 2 * kOfPart>(rows, from);
+      if (now == 4) product_rows<V, Pairs, 4 * kOfPart>(rows, from);
+      if (now == 2) product_rows<V, Pairs, 2 * kOfPart>(rows, from);
     }
-    if (now == 1) product_rows<V, kOfPart>(rows, from);
+    if (now == 1) product_rows<V, Pairs, kOfPart>(rows, from);
     parts -= now;
     from.b += now * from.part;
     from.c += now * kTileColumns;
@@ -147,6 +152,22 @@ inline void values_of(const SpanTask& task, const KvHeadBlock& block, int32_t to
     }
     for (int64_t i = dim; i < padded; ++i) to[i] = 0;
   }
+}
+
+/// A block's first `tokens` values as pairs of bf16, [tokens / 2 rounded up, padded_dim, 2]: an odd one's partner is 0.
+template <class V>
+inline void value_pairs_of(const SpanTask& task, const KvHeadBlock& block, int32_t tokens, float* buffer) {
+  const DType dtype = task.pool->spec.dtype;
+  const int64_t dim = task.head_dim, padded = padded_dim(task.head_dim);
+  const auto round = [&](auto&& value) {
+    for (int32_t t = 0; t < tokens; t += 2)
+      for (int64_t i = 0; i < padded; i += V::kFloats) V::round_pairs(value(t * padded + i), t + 1 < tokens ? value((t + 1) * padded + i) : V::set(0), buffer + t / 2 * padded + i);
+  };
+  const auto* const bits = reinterpret_cast<const uint16_t*>(block.values);
+  if (dim == padded && dtype == DType::f16) return round([&](int64_t at) { return V::load_f16(bits + at); });
+  if (dim == padded && dtype == DType::bf16) return round([&](int64_t at) { return V::load_bf16(bits + at); });
+  values_of<V>(task, block, tokens, buffer);
+  round([&](int64_t at) { return V::load(buffer + at); });  // pairs lie where what they are made of has been read
 }
 
 /// The weights of Vectors · V::kFloats neighbouring positions: 2^(score − highest), added to sum one vector after the other.
@@ -247,20 +268,28 @@ void attend_span(const SpanTask& task, AttentionState state) {
   for (int32_t block = blocks.first; block < blocks.end; block += kPartsAtOnce<V>) {
     const int32_t count = std::min(kPartsAtOnce<V>, blocks.end - block);
     for (int32_t i = 0; i < count; ++i) keys_of<V>(task, blocks.head_block(task, block + i), buffers.keys + i * block_keys);
-    product<V>(task.queries, count, {.a = task.query, .lda = dim, .b = buffers.keys, .ldb = kTileColumns, .part = block_keys, .k = dim,
+    product<V, false>(task.queries, count, {.a = task.query, .lda = dim, .b = buffers.keys, .ldb = kTileColumns, .part = block_keys, .k = dim,
                                      .c = buffers.scores + block * kTileColumns, .ldc = kSpanTokens, .accumulate = false});
   }
+  constexpr bool kPairs = V::kBf16Values;
+  constexpr int32_t kOfElement = kPairs ? 2 : 1;  // positions
   soften_all<V>(task, blocks, buffers.scores, state, [&](int32_t query, int32_t t, const float* weights) {
-    std::memcpy(buffers.scores + int64_t{query} * kSpanTokens + t, weights, kTileColumns * sizeof(float));
+    float* const to = buffers.scores + int64_t{query} * kSpanTokens + t / kOfElement;  // scores up to t + 15 have been read
+    if constexpr (kPairs) V::round_sixteen(weights, to);
+    else std::memcpy(to, weights, kTileColumns * sizeof(float));
   });
   bool begun = false;
   for (int32_t block = blocks.first; block < blocks.end; block += kSpanBlocksAtOnce) {
     // Only what the task's own sequence has stored: behind it lies what others left.
     const int32_t count = std::min(kSpanBlocksAtOnce * limits::kBlockTokens, blocks.tokens - block * limits::kBlockTokens);
-    for (int32_t t = 0; t < count; t += limits::kBlockTokens)
-      values_of<V>(task, blocks.head_block(task, block + t / limits::kBlockTokens), std::min(count - t, limits::kBlockTokens), buffers.values + t * padded);
-    product<V>(task.queries, padded / kTileColumns, {.a = buffers.scores + block * kTileColumns, .lda = kSpanTokens, .b = buffers.values, .ldb = padded, .part = kTileColumns,
-                                                     .k = count, .c = state.out, .ldc = padded, .accumulate = begun});
+    for (int32_t t = 0; t < count; t += limits::kBlockTokens) {
+      const KvHeadBlock from = blocks.head_block(task, block + t / limits::kBlockTokens);
+      const int32_t tokens = std::min(count - t, limits::kBlockTokens);
+      if constexpr (kPairs) value_pairs_of<V>(task, from, tokens, buffers.values + t / 2 * padded);
+      else values_of<V>(task, from, tokens, buffers.values + t * padded);
+    }
+    product<V, kPairs>(task.queries, padded / kTileColumns, {.a = buffers.scores + block * kTileColumns / kOfElement, .lda = kSpanTokens, .b = buffers.values, .ldb = padded, .part = kTileColumns,
+                                                             .k = (count + kOfElement - 1) / kOfElement, .c = state.out, .ldc = padded, .accumulate = begun});
     begun = true;
   }
 }

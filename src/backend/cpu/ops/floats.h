@@ -1,4 +1,4 @@
-// FloatsPlain, FloatsAvx2, FloatsAvx512: a few floats side by side, with the same members. Private to ops_*.cpp.
+// FloatsPlain, FloatsAvx2, FloatsAvx512: a few floats side by side, with the same members; WithBf16: one of them and operations on bf16. Private to ops_*.cpp.
 //
 // The kernels are written over one of them. The plain one is as wide as AVX2's and, as every lane is computed alike, runs the index
 // logic of all of them on any machine. fma rounds once on every instance. They are in an unnamed namespace: nothing instantiated over them is shared with
@@ -21,6 +21,7 @@ namespace {
 struct FloatsPlain {
   static constexpr int kFloats = 8;
   static constexpr int kProductVectors = 2;  // side by side in a product's tile of six rows
+  static constexpr bool kBf16Values = false;
   struct F {
     float at[kFloats];
   };
@@ -67,6 +68,7 @@ struct FloatsPlain {
 struct FloatsAvx2 {
   static constexpr int kFloats = 8;
   static constexpr int kProductVectors = 2;  // 12 sums of 16 registers: two hold the columns, one the factor
+  static constexpr bool kBf16Values = false;
   using F = __m256;
 
   static F set(float value) { return _mm256_set1_ps(value); }
@@ -109,6 +111,7 @@ struct FloatsAvx2 {
 struct FloatsAvx512 {
   static constexpr int kFloats = 16;
   static constexpr int kProductVectors = 4;  // 24 sums, so that six factors and four vectors are loaded for 24 multiply-adds
+  static constexpr bool kBf16Values = false;
   using F = __m512;
 
   static F set(float value) { return _mm512_set1_ps(value); }
@@ -138,6 +141,17 @@ struct FloatsAvx512 {
   static float highest(F v) { return _mm512_reduce_max_ps(v); }
 };
 #endif
+
+/// V, and the operations B on bf16 (vec/avx512_bf16.h, vec/plain_bf16.h) by which attention then multiplies weights with values. A vector of pairs of bf16
+/// goes as one of as many floats.
+template <class V, class B>
+struct WithBf16 : V {
+  using F = typename V::F;
+  static constexpr bool kBf16Values = true;
+  static F dot_pairs(F sum, F a, F b) { return B::dot_pairs(sum, a, b); }
+  static void round_pairs(F even, F odd, float* to) { B::round_pairs(even, odd, to); }
+  static void round_sixteen(const float* from, void* to) { B::round_bf16(from, to); }
+};
 
 }  // namespace
 }  // namespace pagemill::ops

@@ -9,11 +9,13 @@ const OpKernels& op_kernels(Isa isa) {
     case Isa::plain: return ops::kPlain;
     case Isa::avx2:
     case Isa::avx_vnni: return ops::kAvx2;
-    case Isa::avx512:
-    case Isa::avx512_vnni: return ops::kAvx512;
+    case Isa::avx512: return ops::kAvx512;
+    case Isa::avx512_vnni: return ops::kAvx512Vnni;
     case Isa::amx: return ops::kAmx;
   }
   return ops::kPlain;
 }
+
+const OpKernels& plain_bf16_op_kernels() { return ops::kPlainBf16; }
 
 }  // namespace pagemill

@@ -1,10 +1,10 @@
-// The instances of the operations. VNNI changes none of them: their instruction sets share the tables of the wider ones they contain.
+// The instances of the operations. AVX-VNNI changes none of them: avx_vnni has avx2's.
 #pragma once
 
 #include "backend/cpu/ops/ops.h"
 
 namespace pagemill::ops {
 
-extern const OpKernels kPlain, kAvx2, kAvx512, kAmx;
+extern const OpKernels kPlain, kPlainBf16, kAvx2, kAvx512, kAvx512Vnni, kAmx;
 
 }  // namespace pagemill::ops

@@ -9,8 +9,9 @@ namespace pagemill::vec {
 namespace {
 
 struct Avx512Bf16 {
-  /// acc += a's odd elements · b's, then a's even ones · b's; denormal numbers count as 0 (Intel SDM, VDPBF16PS).
-  [[gnu::always_inline]] static inline __m512 dot_pairs(__m512 acc, __m512i a, __m512i b) {
+  /// acc += a's odd elements · b's, then a's even ones · b's; denormal numbers count as 0 (Intel SDM, VDPBF16PS). Bits: a vector of any type.
+  template <class Bits>
+  [[gnu::always_inline]] static inline __m512 dot_pairs(__m512 acc, Bits a, Bits b) {
     asm("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
     return acc;
   }

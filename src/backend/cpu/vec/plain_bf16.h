@@ -1,4 +1,4 @@
-// PlainBf16: avx512_bf16.h in portable C++, over vectors of 16 lanes.
+// PlainBf16: avx512_bf16.h in portable C++, over vectors of any width.
 #pragma once
 
 #include <cmath>
@@ -13,12 +13,13 @@ namespace pagemill::vec {
 struct PlainBf16 {
   template <class F, class I>
   static F dot_pairs(F acc, const I& a, const I& b) {
-    float sums[16];
-    static_assert(sizeof acc == sizeof sums && sizeof a == sizeof sums);
+    constexpr int kLanes = sizeof acc / sizeof(float);
+    float sums[kLanes];
+    static_assert(sizeof a == sizeof sums);
     std::memcpy(sums, &acc, sizeof sums);
     // A product of two bf16 is exact in f32: rounding it and the sum one by one is the fused operation.
     for (const int odd : {1, 0})
-      for (int i = 0; i < 16; ++i) sums[i] += element(&a, 2 * i + odd) * element(&b, 2 * i + odd);
+      for (int i = 0; i < kLanes; ++i) sums[i] += element(&a, 2 * i + odd) * element(&b, 2 * i + odd);
     std::memcpy(&acc, sums, sizeof sums);
     return acc;
   }
@@ -31,11 +32,11 @@ struct PlainBf16 {
   }
   template <class F>
   static void round_pairs(const F& even, const F& odd, void* to) {
-    float values[2][16];
-    static_assert(sizeof even == sizeof values[0]);
+    constexpr int kLanes = sizeof even / sizeof(float);
+    float values[2][kLanes];
     std::memcpy(values[0], &even, sizeof even);
     std::memcpy(values[1], &odd, sizeof odd);
-    for (int i = 0; i < 32; ++i) round_one(values[i % 2][i / 2], to, i);
+    for (int i = 0; i < 2 * kLanes; ++i) round_one(values[i % 2][i / 2], to, i);
   }
 
  protected:
