@@ -57,7 +57,7 @@ Result<void> make(const Options& options) {
 
 int run(int argc, char** argv) {
   Options options;
-  CLI::App app("Writes a GGUF model: an existing one in another type (--from), or random weights in a true shape (--shape).");
+  CLI::App app("Writes a GGUF model: an existing one in another type (--from), or random weights in a true shape (--shape; F16 then holds numbers of bf16, as files made of such checkpoints do).");
   app.name("script/make_model");
   auto* from = app.add_option("--from", options.from, "default, a GGUF file, or the name of a model in the cache");
   auto* shape = app.add_option("--shape", options.shape, random_model_shapes());

@@ -75,6 +75,8 @@ RandomBlocks::RandomBlocks(DType dtype, RandomValues values, uint64_t seed) : dt
   if (traits(dtype).quantized) return;
   std::vector<float> table = standard_normals();
   for (float& value : table) value = static_cast<float>(values.mean + values.deviation * double{value});
+  if (dtype == DType::f16)
+    for (float& value : table) value = bf16_to_f32(f32_to_bf16(value));
   table_.resize(static_cast<size_t>(row_bytes(dtype, kTable)));
   quantize_row(dtype, table, table_);
 }

@@ -10,7 +10,8 @@
 
 namespace pagemill {
 
-/// Values of mean `mean` and standard deviation close to `deviation`. Quantised types always have mean 0.
+/// Values of mean `mean` and standard deviation close to `deviation`. Quantised types always have mean 0. Those of f16 are numbers that bf16 has, as in
+/// files made of checkpoints in bf16 (Qwen2.5, Llama 3, SmolLM2).
 struct RandomValues {
   double mean = 0;
   double deviation = 1;

@@ -43,9 +43,9 @@ struct Rows {
 int64_t units_of(const PackedWeight& weight) { return (weight.out + kUnit - 1) / kUnit; }
 
 const QuantizedKernels& quantized_kernels(const PackedWeight& weight) {
-  return weight.kernels().quantized[static_cast<int>(weight.source_dtype)];
+  return weight.kernels().quantized[static_cast<int>(weight.packed_dtype())];
 }
-const FloatKernels& float_kernels(const PackedWeight& weight) { return weight.kernels().floats[static_cast<int>(weight.source_dtype)]; }
+const FloatKernels& float_kernels(const PackedWeight& weight) { return weight.kernels().floats[static_cast<int>(weight.packed_dtype())]; }
 
 /// Groups of a pass over few rows of x, each a stream from memory, if there are as many; 1 where arithmetic is what takes the time.
 size_t streams_of(const PackedWeight& weight, const LinearInput& x) {
@@ -79,7 +79,7 @@ void multiply_direct(const Product& product, const LinearInput& x, Rows rows, co
   const bool pairs = weight.kernels().pairs_of_tiles;
   // Of a piece's tiles each of the first two asks for a group's next piece.
   const bool in_pieces = pairs && groups == 2 && rows.count() >= kPieceRows;
-  const bool known = after.unit < units_of(*after.weight) && after.weight->source_dtype == weight.source_dtype && after.weight->in == weight.in;
+  const bool known = after.unit < units_of(*after.weight) && after.weight->packed_dtype() == weight.packed_dtype() && after.weight->in == weight.in;
   const int64_t blocks = weight.in / 32, pieces = in_pieces ? (blocks + kDirectBlocks - 1) / kDirectBlocks : 1;
   const int64_t piece = (blocks + 8 * pieces - 1) / (8 * pieces) * 8;
   for (int64_t begin = 0; begin < blocks; begin += piece) {
@@ -221,7 +221,7 @@ const std::byte* bf16_weights(const Product& product, int64_t begin, int64_t ste
 
 /// The kernels that multiply what bf16_weights() gives.
 const FloatKernels& rounded_kernels(const PackedWeight& weight) {
-  return weight.kernels().floats[static_cast<int>(weight.is_quantized() ? DType::bf16 : weight.source_dtype)];
+  return weight.kernels().floats[static_cast<int>(weight.is_quantized() ? DType::bf16 : weight.packed_dtype())];
 }
 
 /// Tiles [begin, begin + steps) along k of a unit as they lie in memory, without the scales in front of a quantised type's blocks. Nothing of f16, which is
@@ -422,7 +422,7 @@ void linear_gated(ComputePool& pool, LinearScratch& scratch, const LinearInput& 
   check_input(gate, x);
   check_input(up, x);
   const LinearKernels& kernels = gate.kernels();
-  const bool paired = gate.source_dtype == up.source_dtype && streams_of(gate, x) > 1;
+  const bool paired = gate.packed_dtype() == up.packed_dtype() && streams_of(gate, x) > 1;
   const PackedWeight* const both[] = {&gate, &up};
   PhaseShape phase = phase_of(pool, both, units_of(gate), x.rows);
   phase.units_together = std::max<int64_t>(1, phase.units_together / 2);

@@ -212,6 +212,59 @@ TEST_F(Linear, PackingLosesNoBit) {
   }
 }
 
+/// Numbers of bf16 as f16: normal and denormal ones, zeros of both signs, the largest that both have.
+Bytes bf16_numbers_as_f16(int64_t count) {
+  Bytes bytes(static_cast<size_t>(count * 2));
+  SplitMix64 random(5);
+  constexpr uint16_t kEnds[] = {0x0001, 0x80ff, 0x0000, 0x8000, 0x7bf8, 0x7c00};
+  for (int64_t i = 0; i < count; ++i) {
+    const uint16_t bits = i < 6 ? kEnds[i] : f32_to_f16(bf16_to_f32(f32_to_bf16(static_cast<float>(random.normal() * (i % 7 == 0 ? 1e-5 : 0.02)))));
+    std::memcpy(bytes.data() + 2 * i, &bits, 2);
+  }
+  return bytes;
+}
+
+TEST_F(Linear, F16OfNumbersThatBf16HasIsPackedAsBf16) {
+  const int64_t out = 45, in = 768;
+  const Bytes numbers = bf16_numbers_as_f16(out * in);
+  const Floats w = dequantized(DType::f16, numbers, out, in);
+  for (const LinearKernels* kernels : tables()) {
+    const auto as_bf16 = [&] {
+      Bytes bytes(numbers.size());
+      for (size_t i = 0; i < w.size(); ++i) {
+        const uint16_t bits = f32_to_bf16(w[i]);
+        std::memcpy(bytes.data() + 2 * i, &bits, 2);
+      }
+      return pack(DType::bf16, bytes, out, in, *kernels);
+    }();
+    // Read from a file, and as it lies in memory.
+    for (const bool readable : {true, false}) {
+      const auto read = [&](const std::byte* from, std::span<std::byte> to) { return readable && std::copy_n(from, to.size(), to.data()) != nullptr; };
+      const auto weight = PackedWeight::make({"w", DType::f16, out, in, numbers, 0, read}, *kernels, pool_, arena_).value();
+      EXPECT_EQ(weight->packed_dtype(), rounds(*kernels, DType::bf16) ? DType::bf16 : DType::f16) << name_of(*kernels);
+      EXPECT_EQ(weight->source_dtype, DType::f16);
+      Floats row(static_cast<size_t>(in));
+      for (int64_t n = 0; n < out; ++n) {
+        weight->dequantize(n, row.data());
+        ASSERT_EQ(std::memcmp(row.data(), w.data() + n * in, row.size() * sizeof(float)), 0) << name_of(*kernels) << " row " << n;
+      }
+      if (weight->packed_dtype() == DType::f16) continue;
+      const Input input(random_rows(9, in, 11), 9, in, *kernels);
+      EXPECT_EQ(std::memcmp(multiply(input, *weight).data(), multiply(input, *as_bf16).data(), 9 * out * sizeof(float)), 0) << name_of(*kernels);
+    }
+    // One number that bf16 lacks, wherever it is, and the weight stays as it is; with a length that bf16 pads, always.
+    for (const auto& [at, columns] : {std::pair{int64_t{7}, in}, {out * in - 1, in}, {int64_t{-1}, int64_t{75}}}) {
+      Bytes bytes(numbers.begin(), numbers.begin() + out * columns * 2);
+      constexpr uint16_t kLacked = 0x3c01;
+      if (at >= 0) std::memcpy(bytes.data() + 2 * at, &kLacked, 2);
+      const auto weight = pack(DType::f16, bytes, out, columns, *kernels), fresh = pack(DType::f16, bytes, out, columns, plain_linear_kernels(8, false));
+      EXPECT_EQ(weight->packed_dtype(), DType::f16) << name_of(*kernels);
+      for (int64_t group = 0; group < weight->groups(); ++group)  // lanes past the end included
+        ASSERT_EQ(std::memcmp(weight->group(group), fresh->group(group), static_cast<size_t>(columns) * kFloatLanes * 2), 0) << name_of(*kernels) << " group " << group;
+    }
+  }
+}
+
 TEST_F(Linear, PackingReadsTheFileWhereItCan) {
   const int64_t in = 768, out = 640;  // several tasks, and heads of 96 rows, which no vector's lanes divide evenly into tasks
   for (const int64_t head_dim : {0, 64, 96, 160}) {

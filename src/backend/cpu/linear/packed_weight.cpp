@@ -2,6 +2,9 @@
 
 #include <sys/mman.h>
 
+#include <atomic>
+#include <bit>
+#include <cstring>
 #include <numeric>
 #include <vector>
 
@@ -43,6 +46,25 @@ const std::byte* file_rows(const WeightBytes& weight, int64_t first, int64_t las
   const std::byte* from = weight.bytes.data() + static_cast<size_t>(first) * row_size;
   if (weight.read && weight.read(from, {buffer, static_cast<size_t>(last - first) * row_size})) return buffer;
   return from;
+}
+
+/// Numbers of f16 as those of bf16, `from` may be `to`; false where bf16 lacks one of them.
+bool narrow_f16(const std::byte* from, int64_t count, std::byte* to) {
+  constexpr int64_t kPiece = 64;
+  for (int64_t at = 0; at < count; at += kPiece, from += kPiece * 2, to += kPiece * 2) {
+    const auto n = static_cast<size_t>(std::min(kPiece, count - at));
+    uint16_t in[kPiece], out[kPiece];
+    std::memcpy(in, from, n * 2);
+    uint32_t lost = 0;
+    for (size_t i = 0; i < n; ++i) {
+      const auto bits = std::bit_cast<uint32_t>(f16_to_f32(in[i]));
+      lost |= bits;
+      out[i] = static_cast<uint16_t>(bits >> 16);
+    }
+    if ((lost & 0xffff) != 0) return false;
+    std::memcpy(to, out, n * 2);
+  }
+  return true;
 }
 
 }  // namespace
@@ -95,6 +117,7 @@ Result<std::unique_ptr<PackedWeight>> PackedWeight::make(const WeightBytes& weig
   packed->out = weight.out;
   packed->in = weight.in;
   packed->kernels_ = &kernels;
+  packed->packed_dtype_ = weight.dtype;
   packed->device_bytes = bytes(kernels, weight.dtype, weight.out, weight.in);
   if (weight.out == 1) {
     const ReferenceWeight reference(weight);
@@ -106,14 +129,22 @@ Result<std::unique_ptr<PackedWeight>> PackedWeight::make(const WeightBytes& weig
   packed->groups_ = shape.groups;
   packed->group_bytes_ = shape.bytes;
   PM_ASSIGN(packed->piece_, arena.allocate(packed->device_bytes, weight.name));
+  const bool rounds = kernels.floats[static_cast<int>(DType::bf16)].multiply_rounded != nullptr;
+  if (weight.dtype == DType::f16 && rounds && bytes(kernels, DType::bf16, weight.out, weight.in) == packed->device_bytes) {
+    packed->packed_dtype_ = DType::bf16;
+    if (packed->pack(weight, pool)) return packed;
+    packed->packed_dtype_ = weight.dtype;
+    std::memset(packed->piece_.data + static_cast<size_t>(shape.groups - 1) * shape.bytes, 0, shape.bytes);  // lanes past the end are zero
+  }
   packed->pack(weight, pool);
   return packed;
 }
 
-void PackedWeight::pack(const WeightBytes& weight, ComputePool& pool) {
+bool PackedWeight::pack(const WeightBytes& weight, ComputePool& pool) {
   const auto row_size = static_cast<size_t>(row_bytes(source_dtype, in));
-  const auto packer = traits(source_dtype).quantized ? kernels_->quantized[static_cast<int>(source_dtype)].pack
-                                                     : kernels_->floats[static_cast<int>(source_dtype)].pack;
+  const auto packer = is_quantized() ? kernels_->quantized[static_cast<int>(source_dtype)].pack : float_kernels().pack;
+  const bool narrow = packed_dtype_ != source_dtype;
+  std::atomic<bool> fits = true;
   PM_CHECK(weight.unpermute_head_dim == 0 || (weight.unpermute_head_dim % 2 == 0 && out % weight.unpermute_head_dim == 0), "{}", weight.name);
   // Permutation stays within a head: a task packs whole ones, so that its rows lie together in the file.
   const int64_t head_groups = weight.unpermute_head_dim == 0 ? 1 : std::lcm(weight.unpermute_head_dim, int64_t{lanes_}) / lanes_;
@@ -122,11 +153,19 @@ void PackedWeight::pack(const WeightBytes& weight, ComputePool& pool) {
   // Read, not mapped: mapping and giving back a page costs more than copying it, and weights are never held twice.
   std::vector<std::unique_ptr<std::byte[]>> buffers(static_cast<size_t>(pool.threads()));
   pool.run({"pack", in, out}, (groups_ + per_task - 1) / per_task, [&](int64_t task, int thread) {
+    if (!fits.load(std::memory_order_relaxed)) return;
     const int64_t begin = task * per_task, end = std::min(groups_, begin + per_task);
     const int64_t first = begin * lanes_, last = std::min(end * lanes_, out);
     auto& buffer = buffers[static_cast<size_t>(thread)];
     if (!buffer) buffer = std::make_unique_for_overwrite<std::byte[]>(static_cast<size_t>(per_task * lanes_) * row_size);
     const std::byte* from = file_rows(weight, first, last, row_size, buffer.get());
+    if (narrow) {
+      if (!narrow_f16(from, (last - first) * in, buffer.get())) {
+        fits.store(false, std::memory_order_relaxed);
+        return;
+      }
+      from = buffer.get();
+    }
     for (int64_t index = begin; index < end; ++index) {
       const std::byte* rows[kFloatLanes] = {};
       for (int64_t lane = 0; lane < lanes_ && index * lanes_ + lane < out; ++lane) {
@@ -137,6 +176,7 @@ void PackedWeight::pack(const WeightBytes& weight, ComputePool& pool) {
       packer(rows, in, piece_.data + static_cast<size_t>(index) * group_bytes_);
     }
   });
+  return fits;
 }
 
 void PackedWeight::dequantize(int64_t n, float* row) const {
@@ -145,8 +185,7 @@ void PackedWeight::dequantize(int64_t n, float* row) const {
     return;
   }
   PM_CHECK(n >= 0 && n < out, "row {} of {}", n, out);
-  const auto convert = traits(source_dtype).quantized ? kernels_->quantized[static_cast<int>(source_dtype)].dequantize
-                                                      : kernels_->floats[static_cast<int>(source_dtype)].dequantize;
+  const auto convert = is_quantized() ? kernels_->quantized[static_cast<int>(source_dtype)].dequantize : float_kernels().dequantize;
   convert(group(n / lanes_), static_cast<int>(n % lanes_), in, row);
 }
 

@@ -60,6 +60,9 @@ class PackedWeight final : public Weight {
   /// Whether it is unpacked to bf16 panels for as many rows as want that (LinearKernels::bf16_panels).
   bool has_bf16_panels() const { return is_quantized() || float_kernels().unpack_bf16 != nullptr; }
   bool is_quantized() const { return out > 1 && traits(source_dtype).quantized; }
+  /// What it is packed as: the file's type, but bf16 for f16 whose every number bf16 has (a checkpoint in bf16 that was written as F16) where the ISA
+  /// multiplies bf16 with rows of bf16. Nothing is lost, and the products are twice as fast.
+  DType packed_dtype() const { return packed_dtype_; }
   const LinearKernels& kernels() const { return *kernels_; }
   Isa isa() const { return kernels_->isa; }
 
@@ -69,12 +72,14 @@ class PackedWeight final : public Weight {
   int lanes() const { return lanes_; }
 
  private:
-  void pack(const WeightBytes& weight, ComputePool& pool);
-  const FloatKernels& float_kernels() const { return kernels_->floats[static_cast<int>(source_dtype)]; }
+  /// False where packed_dtype_ lacks a number of the weight: what has been written then says nothing.
+  bool pack(const WeightBytes& weight, ComputePool& pool);
+  const FloatKernels& float_kernels() const { return kernels_->floats[static_cast<int>(packed_dtype_)]; }
 
   const LinearKernels* kernels_ = nullptr;
   std::vector<float> vector_;
   WeightArena::Piece piece_;
+  DType packed_dtype_{};
   int lanes_ = 0;  // rows of a group
   int64_t groups_ = 0;
   size_t group_bytes_ = 0;
