@@ -25,7 +25,7 @@ inline std::vector<std::string> cpu_backend_names() {
   return names;
 }
 
-/// The backend with the plain instance of what Isa::amx has, tiles and operations on bf16: for tests of single ops and of short texts.
+/// The backend with the plain instance of the kernels over tiles (Isa::amx), attention by vectors on bf16 (Isa::avx512_vnni): for tests of single ops and of short texts.
 inline constexpr const char* kPlainTiles = "plain_tiles";
 
 /// deterministic: as with --deterministic, which most tests need where a CPU has AMX: they compare bits.

@@ -363,7 +363,7 @@ struct Side {
 TEST_P(CpuAttention, EqualsTheReference) {
   const auto& [isa, c] = GetParam();
   Side fast(isa, 3, c), alone(isa, 1, c), plain("plain", 2, c), oracle("reference", 2, c), sizes("reference", 2, c);
-  const bool bf16 = isa == "avx512_vnni" || isa == "amx" || isa == kPlainTiles;
+  const bool bf16 = isa == "avx512_vnni" || isa == kPlainTiles;
   RopeTable rope{.scale = 1.1f};
   for (int32_t i = 0; i < c.head_dim / 2; ++i) rope.inv_freq.push_back(std::pow(100.0f, -2.0f * static_cast<float>(i) / static_cast<float>(c.head_dim)));
   std::vector<std::vector<int32_t>> tables(3);
@@ -386,7 +386,7 @@ TEST_P(CpuAttention, EqualsTheReference) {
     sizes.run(step.inputs(), shape, rope, q, k, magnitudes);
     EXPECT_TRUE(same_bits(fast.q, oracle.q) && same_bits(fast.k, oracle.k)) << "rotation";
     EXPECT_TRUE(same_bits(fast.out, alone.out)) << "one task or many";
-    if (isa != "avx512" && !bf16) { EXPECT_TRUE(same_bits(fast.out, plain.out)) << "as the plain instance"; }
+    if (isa != "avx512" && isa != "amx" && !bf16) { EXPECT_TRUE(same_bits(fast.out, plain.out)) << "as the plain instance"; }
     // Scores of up to about 15 are off by their own rounding, weights by e to that, and a value is a mean of about |v| ≤ 5. In bf16 weights and values are
     // each off by half of the last of 8 bits too.
     const float tolerance = 5 * kEpsilon * (15 * static_cast<float>(c.head_dim) / 8 + 60);

@@ -68,7 +68,7 @@ struct OpKernels {
   void (*store_kv)(DType dtype, const float* key, const float* value, int32_t head_dim, KvHeadBlock to, int32_t offset);
   /// out[i] = x[i] · factor.
   void (*scale)(const float* x, float factor, int64_t n, float* out);
-  /// Attention over one span, alone: writes `state` for the task's queries; a query that sees nothing of it gets max = -infinity. On avx512_vnni and amx
+  /// Attention over one span, alone: writes `state` for the task's queries; a query that sees nothing of it gets max = -infinity. On avx512_vnni
   /// weights and values are rounded to bf16.
   void (*attend_span)(const SpanTask& task, AttentionState state);
   /// The same with products of bf16 by tiles, for head_dim a multiple of 32; null where the instruction set has none. Values differ from
@@ -83,7 +83,7 @@ struct OpKernels {
 /// The table of an instruction set that this CPU has.
 const OpKernels& op_kernels(Isa isa);
 
-/// The plain instance of what Isa::amx has, on bf16 and by tiles. For tests.
+/// The plain instance with Isa::avx512_vnni's operations on bf16 and Isa::amx's tiles. For tests.
 const OpKernels& plain_bf16_op_kernels();
 
 }  // namespace pagemill
