@@ -5,8 +5,10 @@
 
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/result.h"
 #include "bench/peers.h"
@@ -25,16 +27,27 @@ struct Perplexity {
   double error = 0;                // one standard error
   int pieces = 0;
   int64_t tokens = 0;              // scored
+  std::vector<double> of_pieces;   // mean of −log p of each
 };
+
+/// What llama-perplexity finds of the same pieces.
+struct PeerPerplexity {
+  double value = 0;
+  std::vector<double> of_pieces;   // as above; empty where it does not print them
+};
+
+/// One standard error of ours ÷ theirs − 1, from the differences piece by piece: both read the same text, so that they differ by far less than either is
+/// sure of. Nothing where the pieces are not the same.
+std::optional<double> error_of_ratio(const Perplexity& ours, const PeerPerplexity& theirs);
 
 /// `progress` is called with the share done. At least two pieces are needed, as there.
 Result<Perplexity> measure_perplexity(EngineHandle& engine, std::span<const int32_t> tokens, const PerplexityOptions& options,
                                       const std::function<void(double)>& progress);
 
-/// llama-perplexity's own figure for the file `text`.
-Result<double> run_peer_perplexity(const Peer& peer, const std::filesystem::path& model, const std::filesystem::path& text, int threads,
+/// llama-perplexity's own figures for the file `text`.
+Result<PeerPerplexity> run_peer_perplexity(const Peer& peer, const std::filesystem::path& model, const std::filesystem::path& text, int threads,
                                    const PerplexityOptions& options);
-/// "Final estimate: PPL = 12.34 +/- 0.5", or with words between.
-Result<double> read_llama_perplexity(std::string_view output);
+/// "[1]15.1,[2]13.7,…", each the perplexity up to there, and "Final estimate: PPL = 12.34 +/- 0.5", or with words between.
+Result<PeerPerplexity> read_llama_perplexity(std::string_view output);
 
 }  // namespace pagemill

@@ -27,7 +27,7 @@ struct Options {
 
 struct PeerValue {
   std::string name;
-  double value = 0;
+  PeerPerplexity found;
 };
 
 Result<std::string> read_text(const std::string& path) {
@@ -41,16 +41,25 @@ Result<std::string> read_text(const std::string& path) {
 void print(const std::string& model, const Options& options, const Perplexity& ours, const std::vector<PeerValue>& peers) {
   if (options.json) {
     json::object out{{"model", model}, {"context", options.bench.context}, {"pieces", ours.pieces}, {"tokens", ours.tokens}, {"perplexity", ours.value}, {"error", ours.error}};
-    json::object others;
-    for (const PeerValue& peer : peers) others[peer.name] = peer.value;
+    json::object others, differences;
+    for (const auto& [name, found] : peers) {
+      others[name] = found.value;
+      json::object& difference = differences[name].emplace_object();
+      difference["ratio"] = ours.value / found.value - 1;
+      if (const auto error = error_of_ratio(ours, found)) difference["error"] = *error;
+    }
     out["peers"] = std::move(others);
+    out["ours_differs"] = std::move(differences);
     std::fputs(pretty_json(out).c_str(), stdout);
     return;
   }
   std::printf("%s, %lld tokens scored in %d pieces of %d\n\n", terminal_safe(model).c_str(), static_cast<long long>(ours.tokens), ours.pieces, options.bench.context);
   std::vector<std::vector<std::string>> rows{{"", "perplexity", "ours differs"}, {"pagemill", fmt::format("{:.4f} ± {:.4f}", ours.value, ours.error), ""}};
-  for (const PeerValue& peer : peers)
-    rows.push_back({terminal_safe(peer.name), fmt::format("{:.4f}", peer.value), fmt::format("{:+.3f} %", (ours.value / peer.value - 1) * 100)});
+  for (const auto& [name, found] : peers) {
+    const auto error = error_of_ratio(ours, found);
+    rows.push_back({terminal_safe(name), fmt::format("{:.4f}", found.value),
+                    fmt::format("{:+.3f} %{}", (ours.value / found.value - 1) * 100, error ? fmt::format(" ± {:.3f}", *error * 100) : "")});
+  }
   std::fputs(render_table(rows, true).c_str(), stdout);
 }
 
@@ -72,8 +81,8 @@ Result<ExitCode> bench(Options options) {
   std::vector<PeerValue> values;
   for (const Peer& peer : peers) {
     progress.show(peer.name, 0);
-    PM_ASSIGN(const double value, run_peer_perplexity(peer, model.path, options.text, model.threads, options.bench));
-    values.push_back({peer.name, value});
+    PM_ASSIGN(PeerPerplexity found, run_peer_perplexity(peer, model.path, options.text, model.threads, options.bench));
+    values.push_back({peer.name, std::move(found)});
   }
   progress.clear();
   print(model.info.name, options, ours, values);
