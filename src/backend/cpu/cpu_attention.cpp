@@ -204,6 +204,12 @@ void CpuBackend::attention(const StepInputs& step, const AttentionShape& shape, 
   });
 }
 
+/// bf16 where products with weights round their rows too: a model in f32, or in f16 that stays so, keeps its exactness.
+decltype(OpKernels::attend_span) CpuBackend::attend_of(const QueryTile& tile) const {
+  if (tile.by_tiles) return kernels_.attend_span_by_tiles;
+  return !weight_rows_.empty() && kernels_.attend_span_in_bf16 != nullptr ? kernels_.attend_span_in_bf16 : kernels_.attend_span;
+}
+
 /// One span into its own state.
 void CpuBackend::attend_span(const AttentionCall& call, const QueryTile& tile, int32_t part, int32_t span, int thread) {
   const int32_t dim = call.shape.head_dim, heads = call.heads_of(part);
@@ -215,7 +221,7 @@ void CpuBackend::attend_span(const AttentionCall& call, const QueryTile& tile, i
   const SpanTask task{.pool = &call.pool, .layer = call.shape.layer, .kv_head = call.kv_head_of(part), .head_dim = dim, .window = call.shape.window,
                       .span = span, .block_table = call.tables.block_table.data() + int64_t{tile.seq} * call.tables.stride,
                       .queries = tile.rows * heads, .queries_per_row = heads, .positions = &call.step.positions[static_cast<size_t>(tile.first_row)], .query = query, .scratch = scratch};
-  (tile.by_tiles ? kernels_.attend_span_by_tiles : kernels_.attend_span)(task, partial_state(call, tile, part, span));
+  attend_of(tile)(task, partial_state(call, tile, part, span));
 }
 
 /// All spans of a tile, one after another.
@@ -231,7 +237,7 @@ void CpuBackend::attend_tile(const AttentionCall& call, const QueryTile& tile, i
   SpanTask task{.pool = &call.pool, .layer = call.shape.layer, .kv_head = call.kv_head_of(part), .head_dim = dim, .window = call.shape.window,
                 .span = tile.first_span, .block_table = call.tables.block_table.data() + int64_t{tile.seq} * call.tables.stride, .queries = queries,
                 .queries_per_row = heads, .positions = &call.step.positions[static_cast<size_t>(tile.first_row)], .query = query, .scratch = scratch};
-  const auto attend = tile.by_tiles ? kernels_.attend_span_by_tiles : kernels_.attend_span;
+  const auto attend = attend_of(tile);
   attend(task, total);
   while (++task.span < tile.end_span) {
     attend(task, next);

@@ -100,6 +100,7 @@ class CpuBackend final : public Backend {
   Result<void> reserve_floats(std::unique_ptr<HostBuffer>& buffer, int64_t floats, std::string_view purpose);
   void cut_into_tiles(const StepInputs& step, const AttentionCall& call);
   void attend_tile(const AttentionCall& call, const QueryTile& tile, int32_t part, int thread);
+  decltype(OpKernels::attend_span) attend_of(const QueryTile& tile) const;
   void attend_span(const AttentionCall& call, const QueryTile& tile, int32_t part, int32_t span, int thread);
   void finish_tile(const AttentionCall& call, const QueryTile& tile, int32_t part, const AttentionState& state) const;
   AttentionState partial_state(const AttentionCall& call, const QueryTile& tile, int32_t part, int32_t span) const;

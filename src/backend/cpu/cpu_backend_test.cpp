@@ -346,6 +346,8 @@ struct Side {
     PM_CHECK(made, "{}", made.error().message);
     pool = std::move(*made);
   }
+  /// As in a model with quantised weights.
+  void round_rows() { quantised = TestWeight(DType::q8_0, 32, 32, 1).prepare(*backend); }
   void run(const StepInputs& step, const AttentionShape& shape, const RopeTable& rope, const Floats& queries, const Floats& keys, Floats values) {
     q = queries;
     k = keys;
@@ -356,13 +358,15 @@ struct Side {
   }
   std::unique_ptr<Backend> backend;
   std::unique_ptr<KvPool> pool;
+  std::unique_ptr<Weight> quantised;
   Floats q, k, out;
 };
 
 /// Three sequences that grow past a span in steps of odd sizes, their blocks all over the pool.
 TEST_P(CpuAttention, EqualsTheReference) {
   const auto& [isa, c] = GetParam();
-  Side fast(isa, 3, c), alone(isa, 1, c), plain("plain", 2, c), oracle("reference", 2, c), sizes("reference", 2, c);
+  Side fast(isa, 3, c), alone(isa, 1, c), plain("plain", 2, c), oracle("reference", 2, c), sizes("reference", 2, c), exact(isa, 2, c);
+  for (Side* side : {&fast, &alone, &plain}) side->round_rows();
   const bool bf16 = isa == "avx512_vnni" || isa == kPlainTiles;
   RopeTable rope{.scale = 1.1f};
   for (int32_t i = 0; i < c.head_dim / 2; ++i) rope.inv_freq.push_back(std::pow(100.0f, -2.0f * static_cast<float>(i) / static_cast<float>(c.head_dim)));
@@ -380,7 +384,7 @@ TEST_P(CpuAttention, EqualsTheReference) {
                                .scale = 1 / std::sqrt(static_cast<float>(c.head_dim)), .window = c.window};
     const Floats q = random_floats(rows * static_cast<size_t>(c.heads * c.head_dim), ++seed, 1.5),
                  k = random_floats(rows * static_cast<size_t>(c.kv_heads * c.head_dim), ++seed, 1.5), v = random_floats(k.size(), ++seed);
-    for (Side* side : {&fast, &alone, &plain, &oracle}) side->run(step.inputs(), shape, rope, q, k, v);
+    for (Side* side : {&fast, &alone, &plain, &oracle, &exact}) side->run(step.inputs(), shape, rope, q, k, v);
     Floats magnitudes = v;
     for (float& value : magnitudes) value = std::abs(value);
     sizes.run(step.inputs(), shape, rope, q, k, magnitudes);
@@ -391,7 +395,11 @@ TEST_P(CpuAttention, EqualsTheReference) {
     // each off by half of the last of 8 bits too.
     const float tolerance = 5 * kEpsilon * (15 * static_cast<float>(c.head_dim) / 8 + 60);
     const size_t real = (rows - 1) * static_cast<size_t>(c.heads * c.head_dim);
-    for (size_t i = 0; i < real; ++i) ASSERT_NEAR(fast.out[i], oracle.out[i], tolerance + (bf16 ? sizes.out[i] * (0x1p-7f + 0x1p-10f) : 0)) << "element " << i;
+    for (size_t i = 0; i < real; ++i) {
+      ASSERT_NEAR(fast.out[i], oracle.out[i], tolerance + (bf16 ? sizes.out[i] * (0x1p-7f + 0x1p-10f) : 0)) << "element " << i;
+      ASSERT_NEAR(exact.out[i], oracle.out[i], tolerance) << "element " << i << " in a model whose products round nothing";
+    }
+    EXPECT_EQ(same_bits(fast.out, exact.out), !bf16);
     for (size_t s = 0; s < 3; ++s) done[s] += counts[s];
   }
   // The caches hold the same bits.

@@ -3,8 +3,8 @@
 // Scores of M queries against a block's 16 tokens and sums of 16 elements of its values are the same product C[M, 16] (+)= A[M, k] · B[k, 16]:
 // keys lie transposed in the cache, and both come out of it as f32 into a buffer that stays in the L1 cache for all queries
 // of the task. M queries share each load of B and up to four such products each load of A; a sum over k is one chain of fused multiply-adds, the same
-// for every tile. Where V has operations on bf16, weights and values are rounded to it once, and multiplied as pairs of positions; scores, of whose error
-// an exponential is taken, are not.
+// for every tile. In bf16 weights and values are rounded once, and multiplied as pairs of positions; scores, of whose error an exponential is taken, stay
+// f32.
 #pragma once
 
 #include <algorithm>
@@ -257,7 +257,8 @@ inline void soften_all(const SpanTask& task, const SpanBlocks& blocks, float* sc
   }
 }
 
-template <class V>
+/// OpKernels::attend_span or, with Pairs, attend_span_in_bf16.
+template <class V, bool Pairs>
 void attend_span(const SpanTask& task, AttentionState state) {
   const int32_t dim = task.head_dim;
   const int64_t padded = padded_dim(dim);
@@ -271,11 +272,10 @@ void attend_span(const SpanTask& task, AttentionState state) {
     product<V, false>(task.queries, count, {.a = task.query, .lda = dim, .b = buffers.keys, .ldb = kTileColumns, .part = block_keys, .k = dim,
                                      .c = buffers.scores + block * kTileColumns, .ldc = kSpanTokens, .accumulate = false});
   }
-  constexpr bool kPairs = V::kBf16Values;
-  constexpr int32_t kOfElement = kPairs ? 2 : 1;  // positions
+  constexpr int32_t kOfElement = Pairs ? 2 : 1;  // positions
   soften_all<V>(task, blocks, buffers.scores, state, [&](int32_t query, int32_t t, const float* weights) {
     float* const to = buffers.scores + int64_t{query} * kSpanTokens + t / kOfElement;  // scores up to t + 15 have been read
-    if constexpr (kPairs) V::round_sixteen(weights, to);
+    if constexpr (Pairs) V::round_sixteen(weights, to);
     else std::memcpy(to, weights, kTileColumns * sizeof(float));
   });
   bool begun = false;
@@ -285,10 +285,10 @@ void attend_span(const SpanTask& task, AttentionState state) {
     for (int32_t t = 0; t < count; t += limits::kBlockTokens) {
       const KvHeadBlock from = blocks.head_block(task, block + t / limits::kBlockTokens);
       const int32_t tokens = std::min(count - t, limits::kBlockTokens);
-      if constexpr (kPairs) value_pairs_of<V>(task, from, tokens, buffers.values + t / 2 * padded);
+      if constexpr (Pairs) value_pairs_of<V>(task, from, tokens, buffers.values + t / 2 * padded);
       else values_of<V>(task, from, tokens, buffers.values + t * padded);
     }
-    product<V, kPairs>(task.queries, padded / kTileColumns, {.a = buffers.scores + block * kTileColumns / kOfElement, .lda = kSpanTokens, .b = buffers.values, .ldb = padded, .part = kTileColumns,
+    product<V, Pairs>(task.queries, padded / kTileColumns, {.a = buffers.scores + block * kTileColumns / kOfElement, .lda = kSpanTokens, .b = buffers.values, .ldb = padded, .part = kTileColumns,
                                                              .k = (count + kOfElement - 1) / kOfElement, .c = state.out, .ldc = padded, .accumulate = begun});
     begun = true;
   }
@@ -321,8 +321,10 @@ void finish(const AttentionState& state, int32_t query, int32_t head_dim, float*
 
 template <class V>
 constexpr OpKernels make_op_kernels(Isa isa, decltype(OpKernels::attend_span) by_tiles = nullptr) {
+  decltype(OpKernels::attend_span) in_bf16 = nullptr;
+  if constexpr (V::kBf16Values) in_bf16 = attend_span<V, true>;
   return {.isa = isa, .add_rms_norm = add_rms_norm<V>, .add = add<V>, .silu_mul = silu_mul<V>, .rotate = rotate<V>, .store_kv = store_kv<V>,
-          .scale = scale<V>, .attend_span = attend_span<V>, .attend_span_by_tiles = by_tiles, .merge = merge<V>, .finish = finish<V>};
+          .scale = scale<V>, .attend_span = attend_span<V, false>, .attend_span_in_bf16 = in_bf16, .attend_span_by_tiles = by_tiles, .merge = merge<V>, .finish = finish<V>};
 }
 
 }  // namespace pagemill::ops

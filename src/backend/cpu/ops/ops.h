@@ -68,9 +68,10 @@ struct OpKernels {
   void (*store_kv)(DType dtype, const float* key, const float* value, int32_t head_dim, KvHeadBlock to, int32_t offset);
   /// out[i] = x[i] · factor.
   void (*scale)(const float* x, float factor, int64_t n, float* out);
-  /// Attention over one span, alone: writes `state` for the task's queries; a query that sees nothing of it gets max = -infinity. On avx512_vnni
-  /// weights and values are rounded to bf16.
+  /// Attention over one span, alone: writes `state` for the task's queries; a query that sees nothing of it gets max = -infinity.
   void (*attend_span)(const SpanTask& task, AttentionState state);
+  /// The same with weights and values rounded to bf16; null where the instruction set has no operations on it, or slow ones.
+  void (*attend_span_in_bf16)(const SpanTask& task, AttentionState state);
   /// The same with products of bf16 by tiles, for head_dim a multiple of 32; null where the instruction set has none. Values differ from
   /// attend_span's by their rounding.
   void (*attend_span_by_tiles)(const SpanTask& task, AttentionState state);

@@ -1,4 +1,4 @@
-// The operations for avx512_vnni: avx512's, with attention's values as bf16.
+// The operations for avx512_vnni: avx512's, with attention in bf16 as well.
 #include "backend/cpu/ops/attention_kernels.h"
 #include "backend/cpu/ops/tables.h"
 #include "backend/cpu/vec/avx512_bf16.h"
